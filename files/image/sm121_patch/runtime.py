@@ -1,0 +1,142 @@
+"""Routes for capability 12.1 (NVIDIA GB10), added to vLLM by dgx-vllm's sm121_patch.
+
+Called by two patched functions while layers are constructed, never from a forward pass, so
+torch.compile does not see it. Everything here answers "leave vLLM's own choice alone" unless the platform
+is CUDA with capability 12.1 and the switch of that route asks for it.
+
+Environment:
+  DGX_VLLM_FP8_LINEAR          torch (default) | auto: per-tensor and per-channel FP8 linear layers
+  DGX_VLLM_FP8_MOE             triton (default) | auto: FP8 mixture-of-experts layers
+  DGX_VLLM_ASSUME_CAPABILITY   for example 12.1: tests and trials only, decides as if the GPU had it
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+LINEAR_MARKER = "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers"
+MOE_MARKER = "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers"
+CAPABILITY = (12, 1)
+
+_printed: set[str] = set()
+
+
+def _print_once(line: str) -> None:
+    """Print to stdout, once a process, at once: this is what `docker logs` shows."""
+    if line not in _printed:
+        _printed.add(line)
+        print(line, flush=True)
+
+
+def _switch(name: str, route: str) -> bool:
+    """Whether the environment switch `name` asks for `route` (its default) and not for `auto`."""
+    value = os.environ.get(name, "").strip().lower() or route
+    if value not in (route, "auto"):
+        raise ValueError(f"{name}={value!r} is not a route: set it to '{route}' or 'auto'.")
+    return value == route
+
+
+def _assumed_capability() -> tuple[int, int] | None:
+    text = os.environ.get("DGX_VLLM_ASSUME_CAPABILITY", "").strip()
+    if not text:
+        return None
+    major, dot, minor = text.partition(".")
+    if not (dot and major.isdigit() and minor.isdigit()):
+        raise ValueError(f"DGX_VLLM_ASSUME_CAPABILITY={text!r} is no capability: write it like 12.1.")
+    _print_once(
+        f"[dgx-vllm] WARNING: DGX_VLLM_ASSUME_CAPABILITY={text}: routes are chosen as if this GPU had "
+        f"capability {text}; for tests and trials only, unset it in production"
+    )
+    return int(major), int(minor)
+
+
+def _is_gb10(platform: Any, compute_capability: int | None = None) -> bool:
+    """True on CUDA with capability 12.1; `compute_capability` (121 for 12.1) wins over the platform's."""
+    if not platform.is_cuda():
+        return False
+    assumed = _assumed_capability()
+    if assumed is not None:
+        return assumed == CAPABILITY
+    if compute_capability is not None:
+        return divmod(compute_capability, 10) == CAPABILITY
+    found = platform.get_device_capability()
+    return found is not None and (found[0], found[1]) == CAPABILITY
+
+
+def _is_block_scaled(config: Any) -> bool:
+    """True for group-wise activation or block-wise weight scales, which the torch kernels cannot take."""
+    for key in (config.activation_quant_key, config.weight_quant_key):
+        shape = key.scale.group_shape
+        if shape.row > 1 or shape.col > 1:
+            return True
+    return False
+
+
+def linear_backend(platform: Any, preferred: str) -> str:
+    """vLLM 0.14: the value for Fp8LinearOp.preferred_backend."""
+    if _switch("DGX_VLLM_FP8_LINEAR", "torch") and _is_gb10(platform):
+        _print_once(LINEAR_MARKER)
+        return "torch"
+    return preferred
+
+
+def linear_kernel(
+    platform: Any,
+    kernels: Iterable[type],
+    torch_kernels: Sequence[type],
+    can_use: Callable[[type], bool],
+    config: Any,
+    compute_capability: int | None,
+    linear_backend: str,
+) -> type | None:
+    """The torch kernel for a per-tensor or per-channel FP8 layer on 12.1, or None for vLLM's own choice.
+
+    `kernels` are the candidates of this layer type: INT8 and block-FP8 layers have none of `torch_kernels`
+    among theirs. A `linear_backend` other than "auto" is the user's word and is left alone.
+    """
+    if linear_backend != "auto" or not _switch("DGX_VLLM_FP8_LINEAR", "torch"):
+        return None
+    candidates = [kernel for kernel in kernels if kernel in torch_kernels]
+    if not candidates or not _is_gb10(platform, compute_capability) or _is_block_scaled(config):
+        return None
+    for kernel in candidates:
+        if can_use(kernel):
+            _print_once(LINEAR_MARKER)
+            return kernel
+    return None
+
+
+def moe_route(platform: Any) -> bool:
+    """vLLM 0.14: whether the automatic choice of an FP8 MoE backend is to be Triton."""
+    if _switch("DGX_VLLM_FP8_MOE", "triton") and _is_gb10(platform):
+        _print_once(MOE_MARKER)
+        return True
+    return False
+
+
+def moe_choice(
+    platform: Any,
+    available: Iterable[Any],
+    wanted: Sequence[Any],
+    kernel_classes: Callable[[Any], Any],
+    can_use: Callable[[Any], bool],
+) -> tuple[Any, Any] | None:
+    """(backend, experts class) of the first Triton backend that takes this layer, or None.
+
+    Reached only after vLLM has honoured an explicit backend. `kernel_classes` returns a class up to vLLM
+    0.17 and a list of classes from 0.18.
+    """
+    if not _switch("DGX_VLLM_FP8_MOE", "triton") or not _is_gb10(platform):
+        return None
+    present = list(available)
+    for backend in wanted:
+        if backend not in present:
+            continue
+        found = kernel_classes(backend)
+        for experts in found if isinstance(found, list) else [found]:
+            if can_use(experts):
+                _print_once(MOE_MARKER)
+                return backend, experts
+    return None

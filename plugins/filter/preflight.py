@@ -1,0 +1,38 @@
+"""Filters over what dgx_vllm_state read: the preflight verdicts and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import preflight as judge
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table as render
+
+
+def preflight(state: Any, settings: Any) -> list[dict[str, str]]:
+    """Rows of check, status, found, reason, remedy."""
+    if not isinstance(state, Mapping) or not isinstance(settings, Mapping):
+        raise AnsibleFilterError(
+            "preflight wants the `state` of dgx_vllm_state and a dictionary of settings, "
+            f"not {type(state).__name__} and {type(settings).__name__}; see ansible-doc."
+        )
+    return [row._asdict() for row in judge(state, settings)]
+
+
+def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
+    """The rows of every host as one plain table."""
+    if not isinstance(rows_by_host, Mapping):
+        raise AnsibleFilterError(
+            "preflight_table wants a dictionary of host name to preflight rows, "
+            f"not {type(rows_by_host).__name__}; write `{{inventory_hostname: rows}} | preflight_table`."
+        )
+    return render(rows_by_host, int(width))
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name to function."""
+        return {"preflight": preflight, "preflight_table": preflight_table}

@@ -1,0 +1,15 @@
+"""Filter over the role's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.settings import mistakes
+
+
+class FilterModule:
+    """Filters for validating the role's variables."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"mistakes": mistakes}

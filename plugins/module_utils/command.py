@@ -1,0 +1,60 @@
+"""Running a command on a node without ever raising: a missing tool is data, not an exception."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+MISSING = 127
+"""Return code of a tool that is not installed (the shell's own convention)."""
+
+TIMED_OUT = 124
+"""Return code of a tool that ran past its limit (the convention of timeout(1))."""
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Completed(NamedTuple):
+    """What a command left: its return code and its two streams as text."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaint(self) -> str:
+        """The last line that says something, standard error first; empty when there is none."""
+        for stream in (self.stderr, self.stdout):
+            lines = [line.strip() for line in stream.splitlines() if line.strip()]
+            if lines:
+                return lines[-1]
+        return ""
+
+
+Runner = Callable[[Sequence[str]], Completed]
+"""Takes an argument vector, returns what came of it. Tests pass a fake."""
+
+
+def run(argv: Sequence[str], timeout: float = 15.0) -> Completed:
+    """Run `argv` in the C locale for at most `timeout` s; a missing tool or a timeout is a return code."""
+    environment = dict(os.environ, LC_ALL="C", PATH=SEARCH_PATH)
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env=environment,
+            timeout=timeout,
+        )
+    except FileNotFoundError:
+        return Completed(MISSING, "", f"{argv[0]} is not installed")
+    except PermissionError:
+        return Completed(126, "", f"{argv[0]} cannot be executed by this user")
+    except subprocess.TimeoutExpired:
+        return Completed(TIMED_OUT, "", f"{argv[0]} gave no answer within {timeout:g} s")
+    return Completed(
+        done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    )

@@ -1,0 +1,120 @@
+"""What Docker has and runs, read through its command line (no SDK is needed on a node)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed, Runner
+
+_JSON = "{{json .}}"
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _object(done: Completed) -> dict[str, Any]:
+    """The one object of an `inspect` answer, empty when there is no such thing."""
+    answer = _parsed(done.stdout) if done.rc == 0 else None
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    return first if isinstance(first, dict) else {}
+
+
+def engine(runner: Runner) -> dict[str, Any]:
+    """Docker's version and set-up from `docker info`.
+
+    With the daemon down the client still answers (status 1, `ServerErrors`): then `running` is false and
+    `error` holds what it said.
+    """
+    report: dict[str, Any] = {
+        "installed": False,
+        "running": False,
+        "error": None,
+        "version": None,
+        "cgroup_driver": None,
+        "root_dir": None,
+        "runtimes": [],
+        "default_runtime": None,
+        "cdi_spec_dirs": [],
+    }
+    done = runner(["docker", "info", "--format", _JSON])
+    if done.rc == MISSING:
+        return report
+    report["installed"] = True
+    info = _parsed(done.stdout)
+    info = info if isinstance(info, dict) else {}
+    client = info.get("ClientInfo") or {}
+    report["version"] = info.get("ServerVersion") or client.get("Version") or None
+    if done.rc != 0 or not info.get("ServerVersion"):
+        errors = [str(error) for error in info.get("ServerErrors") or []]
+        report["error"] = "; ".join(errors) or done.complaint or "docker info gave no answer"
+        return report
+    report.update(
+        running=True,
+        cgroup_driver=info.get("CgroupDriver"),
+        root_dir=info.get("DockerRootDir"),
+        runtimes=sorted(info.get("Runtimes") or {}),
+        default_runtime=info.get("DefaultRuntime"),
+        cdi_spec_dirs=info.get("CDISpecDirs") or [],
+    )
+    return report
+
+
+def containers(runner: Runner, ours: str) -> list[dict[str, str]]:
+    """Name, image and published ports of every running container but `ours`."""
+    found = []
+    for line in runner(["docker", "ps", "--format", _JSON]).stdout.splitlines():
+        row = _parsed(line)
+        if isinstance(row, dict) and row.get("Names") != ours:
+            found.append(
+                {"name": row.get("Names", ""), "image": row.get("Image", ""), "ports": row.get("Ports", "")}
+            )
+    return found
+
+
+def image(runner: Runner, reference: str) -> dict[str, Any]:
+    """Id, registry digests, labels and size (bytes) of an image that this node holds."""
+    found = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
+    return {
+        "present": bool(found),
+        "id": found.get("Id"),
+        "digests": found.get("RepoDigests") or [],
+        "labels": (found.get("Config") or {}).get("Labels") or {},
+        "size_bytes": found.get("Size", 0),
+    }
+
+
+def container(runner: Runner, name: str) -> dict[str, Any]:
+    """Whether our container runs, from which image (its id), and since when."""
+    found = _object(runner(["docker", "container", "inspect", name]))
+    status = found.get("State") or {}
+    return {
+        "running": bool(status.get("Running")),
+        "id": found.get("Id"),
+        "image_id": found.get("Image"),
+        "started_at": status.get("StartedAt") if status.get("Running") else None,
+    }
+
+
+def daemon_json(path: Path) -> dict[str, Any]:
+    """Docker's configuration file; `error` when it is there but is not one JSON object."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {"exists": False, "error": None, "content": {}}
+    except (OSError, UnicodeDecodeError) as error:
+        return {"exists": True, "error": f"cannot be read: {error}", "content": {}}
+    if not text.strip():
+        return {"exists": True, "error": None, "content": {}}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        return {"exists": True, "error": f"is not valid JSON: {error}", "content": {}}
+    if not isinstance(content, dict):
+        return {"exists": True, "error": "holds no JSON object", "content": {}}
+    return {"exists": True, "error": None, "content": content}

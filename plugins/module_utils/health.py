@@ -1,0 +1,300 @@
+"""The health of a served model on one node, as structured facts: `probe` while it loads, `full` once it
+answers.
+
+Healthy means a served token, not an active unit: vLLM's /health stays 200 while requests hang (seen with two
+nodes
+whose link was cut), and it says nothing of a route or a tuned config that is not in effect.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple, Optional
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks import (
+    Check,
+    check,
+    config_checks,
+    log_checks,
+    manifest_check,
+    markers_check,
+)
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_http import Http, make_http
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import LogFacts, mask, read_log
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_node import Container, Node, Unit
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Finding, explain
+
+HTTP_TIMEOUT = 10.0
+TAIL_LINES = 40
+MANIFEST = "/opt/dgx-vllm/manifest.json"
+
+
+class Wanted(NamedTuple):
+    """What the caller expects of the service. Times in seconds."""
+
+    unit: str = "dgx-vllm.service"
+    container: str = "dgx-vllm"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str = ""
+    model: str = ""
+    model_path: str = ""
+    tensor_parallel_size: int = 1
+    image_id: str = ""
+    moe_config_required: bool = True
+    completion_timeout: float = 60.0
+    fp8_linear: str = "torch"
+    fp8_moe: str = "triton"
+    restarts_before: int = -1
+
+
+class Health:
+    """One health check of one node."""
+
+    def __init__(self, wanted: Wanted, evidence: dict[str, Any], node: Node, http: Http) -> None:
+        self.wanted = wanted
+        self.evidence = evidence
+        self.node = node
+        self.http = http
+
+    def probe(self) -> dict[str, Any]:
+        """How far the service is: cheap enough to be asked every few seconds."""
+        unit = self.node.unit()
+        failed = not unit.exists or unit.failed(self.wanted.restarts_before)
+        source, text = self.node.run_log(unit.invocation_id) if unit.exists else ("none", "")
+        facts = read_log(text)
+        answer = self.http("GET", "/health", HTTP_TIMEOUT, None) if not failed else None
+        running = unit.active_state in ("active", "reloading")
+        logged = facts.phase == "serving" or not facts.start_retained
+        ready = not failed and running and answer is not None and answer.status == 200 and logged
+        phase = "failed" if failed else "serving" if ready else facts.phase
+        result: dict[str, Any] = {
+            "ready": ready,
+            "failed_unit": failed,
+            "phase": phase,
+            "progress": "" if failed else facts.progress,
+            "elapsed_s": unit.elapsed_s,
+            "invocation_id": unit.invocation_id,
+            "n_restarts": unit.n_restarts,
+            "unit_exists": unit.exists,
+            "unit_state": unit.describe(),
+            "log_source": source,
+            "healthy": False,
+            "checks": [self._unit_check(unit, failed)],
+            "findings": [],
+            "log_tail": [],
+            "evidence": {},
+        }
+        if failed and unit.exists:
+            self._explain(result, self.node.failed_log(unit))
+        progress = f": {facts.progress}" if facts.progress else ""
+        result["summary"] = (
+            self._failure_text(result)
+            if failed
+            else f"{self.wanted.unit} is {phase}{progress} after {unit.elapsed_s} s"
+        )
+        return result
+
+    def full(self) -> dict[str, Any]:
+        """Every check. The requests come first, so that what they bring into the log is judged too."""
+        http_checks = self._http_checks()
+        result = self.probe()
+        unit = self.node.unit()
+        if result["failed_unit"]:
+            result["checks"] += http_checks
+            return result
+        box = self.node.container()
+        facts, origin = self._facts(unit, box)
+        manifest, manifest_error = (
+            self.node.execute_json(["cat", MANIFEST], 20.0) if box.running else ({}, box.error)
+        )
+        name, name_error = self._moe_name(box)
+        wanted = self.wanted
+        checks: list[Check] = list(result["checks"])
+        checks.append(self._image_check(box))
+        checks.append(manifest_check(manifest, manifest_error))
+        switches = {"linear": wanted.fp8_linear, "moe": wanted.fp8_moe}
+        explicit = {"linear": box.option("--linear-backend"), "moe": box.option("--moe-backend")}
+        checks.append(markers_check(name, name_error, manifest, switches, explicit, facts, origin))
+        checks += config_checks(name, name_error, facts, origin, wanted.moe_config_required)
+        checks += log_checks(facts, origin, wanted.moe_config_required)
+        checks += http_checks
+        result["checks"] = checks
+        bad = [row for row in checks if row["status"] == "fail"]
+        result["healthy"] = not bad
+        result["expected"] = {"markers": name.get("expected_markers", []), "moe_config": name.get("file")}
+        if bad:
+            _source, text = self.node.run_log(unit.invocation_id)
+            self._explain(result, text.splitlines())
+            result["summary"] = self._failure_text(result)
+        else:
+            result["summary"] = self._success_text(checks)
+            result["evidence"] = self._evidence(unit, box, facts)
+        return result
+
+    # -- pieces
+    # -----------------------------------------------------------------------------------------------
+
+    def _unit_check(self, unit: Unit, failed: bool) -> Check:
+        name = self.wanted.unit
+        if unit.error:
+            return check(
+                "unit", "fail", unit.error, "systemd must run on the node: try systemctl is-system-running."
+            )
+        if not unit.exists:
+            remedy = f"Run site.yml --tags service to install {name}."
+            return check("unit", "fail", unit.describe(), remedy)
+        if failed:
+            remedy = f"Read journalctl -u {name} on the node, mend the cause, then systemctl restart {name}."
+            return check("unit", "fail", unit.describe(), remedy)
+        return check("unit", "pass", unit.describe())
+
+    def _image_check(self, box: Container) -> Check:
+        wanted = self.wanted.image_id
+        if box.error or not box.running:
+            remedy = (
+                f"Run systemctl restart {self.wanted.unit}; docker ps must then list {self.wanted.container}."
+            )
+            return check("image", "fail", box.error or "the container is not running", remedy)
+        if not wanted:
+            return check("image", "pass", f"{box.image_id} (no particular image was asked for)")
+        if box.image_id != wanted:
+            remedy = (
+                f"Run systemctl restart {self.wanted.unit}, or site.yml --tags service to render it again."
+            )
+            return check("image", "fail", f"the container runs {box.image_id}, wanted is {wanted}", remedy)
+        return check("image", "pass", box.image_id)
+
+    def _moe_name(self, box: Container) -> tuple[dict[str, Any], str]:
+        if not box.running:
+            return {}, box.error or "the container is not running"
+        model = self.wanted.model_path or box.environment.get("MODEL", "")
+        if not model:
+            return {}, "no model is known to ask for"
+        size = str(self.wanted.tensor_parallel_size)
+        argv = ["python3", "-m", "moe_config", "name", "--json", "--model", model, "--tp", size]
+        if box.option("--enable-expert-parallel") is not None:
+            argv += ["--ep", size]
+        return self.node.execute_json(argv, 60.0)
+
+    def _facts(self, unit: Unit, box: Container) -> tuple[LogFacts, str]:
+        """The log's facts and where they come from: journal, docker, evidence or none."""
+        source, text = self.node.run_log(unit.invocation_id)
+        facts = read_log(text)
+        if facts.start_retained:
+            return facts, source
+        if box.running:
+            kept = read_log(self.node.container_log())
+            if kept.start_retained:
+                return kept, "docker"
+        evidence = self.evidence
+        if unit.invocation_id and evidence.get("invocation_id") == unit.invocation_id:
+            markers = [str(item) for item in evidence.get("markers") or []]
+            configs = [str(item) for item in evidence.get("config_loaded") or []]
+            default = facts.default_config or evidence.get("default_config")
+            known = facts._replace(markers=markers, config_loaded=configs, default_config=default)
+            return known, "evidence"
+        return facts, "none"
+
+    def _evidence(self, unit: Unit, box: Container, facts: LogFacts) -> dict[str, Any]:
+        if not facts.start_retained and self.evidence.get("invocation_id") != unit.invocation_id:
+            return {}
+        return {
+            "invocation_id": unit.invocation_id,
+            "image_id": box.image_id,
+            "markers": facts.markers,
+            "config_loaded": facts.config_loaded,
+            "default_config": facts.default_config,
+        }
+
+    def _http_checks(self) -> list[Check]:
+        wanted, where = self.wanted, f"port {self.wanted.port}"
+        alive = self.http("GET", "/health", HTTP_TIMEOUT, None)
+        if alive.status != 200:
+            found = f"/health on {where}: {alive.error or alive.status}"
+            remedy = f"Read journalctl -u {wanted.unit}; systemctl restart {wanted.unit} if it hangs."
+            skipped = "not asked: /health does not answer 200"
+            rest = [check(name, "skip", skipped) for name in ("models", "completion")]
+            return [check("health", "fail", found, remedy), *rest]
+        rows = [check("health", "pass", f"200 in {alive.seconds * 1000:.0f} ms")]
+        listing = self.http("GET", "/v1/models", HTTP_TIMEOUT, None)
+        if listing.status in (401, 403):
+            remedy = "Give the key the server was started with (dgx_vllm_api_key)."
+            rows.append(check("models", "fail", f"/v1/models refused the API key ({listing.status})", remedy))
+            return [*rows, check("completion", "skip", "not asked: the API key was refused")]
+        data = listing.json()
+        entries = data.get("data") if isinstance(data, dict) else None
+        names = [str(item.get("id")) for item in entries or [] if isinstance(item, dict)]
+        model = wanted.model or (names[0] if names else "")
+        if listing.status != 200 or model not in names:
+            told = ", ".join(names) or listing.error or f"status {listing.status}, no models"
+            found = f"/v1/models lists {told}" + (f", not {model}" if model and names else "")
+            remedy = (
+                f"Check that {where} belongs to {wanted.unit} (ss -ltnp); see dgx_vllm_served_model_names."
+            )
+            return [
+                *rows,
+                check("models", "fail", found, remedy),
+                check("completion", "skip", "not asked: no model"),
+            ]
+        rows.append(check("models", "pass", ", ".join(names)))
+        rows.append(self._completion(model))
+        return rows
+
+    def _completion(self, model: str) -> Check:
+        limit = self.wanted.completion_timeout
+        body = {"model": model, "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
+        remedy = (
+            f"Read journalctl -u {self.wanted.unit}; if the server hangs, systemctl restart"
+            f" {self.wanted.unit};"
+            " a first request that compiles kernels may need a larger dgx_vllm_completion_timeout."
+        )
+        answer = self.http("POST", "/v1/completions", limit, body)
+        if answer.status != 200:
+            told = answer.error or f"status {answer.status}: {mask(answer.body, [self.wanted.api_key])[:200]}"
+            return check("completion", "fail", told, remedy)
+        data = answer.json()
+        data = data if isinstance(data, dict) else {}
+        choices = data.get("choices") or [{}]
+        usage = data.get("usage") or {}
+        tokens = usage.get("completion_tokens") or 0
+        if not isinstance(tokens, int) or tokens < 1:
+            return check("completion", "fail", f"200 without a token: {answer.body[:200]}", remedy)
+        text = str((choices[0] or {}).get("text", "")).strip()
+        found = f"{tokens} tokens in {answer.seconds * 1000:.0f} ms: {text!r}"
+        return check("completion", "pass", found)
+
+    def _explain(self, result: dict[str, Any], lines: list[str]) -> None:
+        text = mask("\n".join(lines), [self.wanted.api_key])
+        findings: list[Finding] = explain(text)
+        result["findings"] = [dict(item._asdict()) for item in findings]
+        result["log_tail"] = text.splitlines()[-TAIL_LINES:]
+
+    def _failure_text(self, result: dict[str, Any]) -> str:
+        bad = [row for row in result["checks"] if row["status"] == "fail"]
+        causes = [f"{item['sentence']} {item['remedy']}" for item in result["findings"][:2]]
+        if result["failed_unit"] and causes:
+            return f"{self.wanted.unit} failed ({result['unit_state']}): {' '.join(causes)}"
+        parts = [f"{row['check']}: {row['found'].rstrip('.')}. {row['remedy']}".strip() for row in bad]
+        return f"{self.wanted.unit} is not healthy. " + " ".join(parts)
+
+    def _success_text(self, checks: list[Check]) -> str:
+        warned = [row["check"] for row in checks if row["status"] == "warn"]
+        token = next((row["found"] for row in checks if row["check"] == "completion"), "")
+        return f"{self.wanted.unit} is healthy, {token}" + (
+            f"; warnings: {', '.join(warned)}" if warned else ""
+        )
+
+
+def examine(mode: str, wanted: Wanted, evidence: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+    """Run one health check on this node; `mode` is probe or full."""
+    begun = time.monotonic()
+    health = Health(
+        wanted,
+        evidence or {},
+        Node(wanted.unit, wanted.container),
+        make_http(wanted.host, wanted.port, wanted.api_key),
+    )
+    result = health.full() if mode == "full" else health.probe()
+    result["took_ms"] = int((time.monotonic() - begun) * 1000)
+    return result

@@ -1,0 +1,139 @@
+"""Reading vLLM's log of one run: how far it got, what it printed, what is secret in it.
+
+The texts are those of vLLM 0.14 to 0.33. Lines may carry a process prefix such as "(EngineCore pid=7) " and a
+logging header; a progress bar may put several states on one line with carriage returns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Iterable, NamedTuple, Optional
+
+PHASES = ("starting", "loading weights", "compiling", "warming up", "serving", "failed")
+
+MARKER_TEXT = {
+    "linear": "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers",
+    "moe": "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers",
+}
+"""The marker lines, word for word as the image prints them."""
+
+_MILESTONES = (
+    ("loading weights", re.compile(r"Starting to load model|Loading \w+ checkpoint shards")),
+    (
+        "compiling",
+        re.compile(
+            r"Model loading took|Dynamo bytecode transform|Compiling a graph|torch\.compile tak|Loading"
+            r" weights took"
+        ),
+    ),
+    (
+        "warming up",
+        re.compile(
+            r"Available KV cache memory|GPU KV cache size|Capturing CUDA graphs|Graph capturing"
+            r" finished|init engine"
+        ),
+    ),
+    ("serving", re.compile(r"Application startup complete|Starting vLLM (?:API )?server|Uvicorn running on")),
+)
+_PROGRESS = re.compile(
+    r"(?P<what>Loading \w+ checkpoint shards|Capturing CUDA"
+    r" graphs[^:]*|Downloading[^:]*|Fetching[^:]*):\s*(?P<percent>\d+)\s*%"
+)
+_RUN_START = re.compile(
+    r"vLLM API server version|non-default args|Initializing a V1 LLM engine|Starting to load model"
+)
+_CONFIG = re.compile(r"Using configuration from (?P<path>.+?\.json) for MoE layer")
+_CUTLASS = re.compile(r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found")
+_DEFAULT_CONFIG = re.compile(r"Using default MoE config")
+_SECRETS = (
+    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"(?i)\b(bearer)\s+[^\s'\",]+"), r"\1 ***"),
+    (re.compile(r"(?i)(--api-key[= ])\s*[^\s'\",]+"), r"\1***"),
+    (
+        re.compile(
+            r"(?i)([\"']?\b[\w-]*(?:api[_-]?key|token|password|secret)[\"']?\s*[:=]\s*)(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,}\"']+"
+            r")"
+        ),
+        r"\1***",
+    ),
+)
+
+
+class LogFacts(NamedTuple):
+    """What the log of one run says."""
+
+    phase: str
+    progress: str
+    start_retained: bool
+    markers: list[str]
+    config_loaded: list[str]
+    default_config: Optional[str]
+    cutlass_error: Optional[str]
+
+
+def log_lines(text: str) -> list[str]:
+    """The lines of a log; every state of a progress bar counts as one."""
+    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def read_log(text: str) -> LogFacts:
+    """The facts of one run's log. An empty log is a run that has just started."""
+    phase, progress = 0, ""
+    start = False
+    markers: list[str] = []
+    configs: list[str] = []
+    default_config: Optional[str] = None
+    cutlass_error: Optional[str] = None
+    for line in log_lines(text):
+        start = start or _RUN_START.search(line) is not None
+        for name, pattern in _MILESTONES:
+            if pattern.search(line) and PHASES.index(name) > phase:
+                phase, progress = PHASES.index(name), ""
+        match = _PROGRESS.search(line)
+        if match:
+            progress = f"{match['what'].strip()}: {match['percent']}%"
+        markers += [name for name, wanted in MARKER_TEXT.items() if wanted in line and name not in markers]
+        match = _CONFIG.search(line)
+        if match and match["path"] not in configs:
+            configs.append(match["path"])
+        if _DEFAULT_CONFIG.search(line):
+            default_config = line
+        if _CUTLASS.search(line):
+            cutlass_error = line
+    if PHASES[phase] == "serving":
+        progress = ""
+    return LogFacts(PHASES[phase], progress, start, sorted(markers), configs, default_config, cutlass_error)
+
+
+def split_runs(journal: str) -> list[tuple[str, list[str]]]:
+    """The runs in `journalctl -o json` output, oldest first: (invocation id, its lines).
+
+    Lines that systemd itself writes about a unit carry INVOCATION_ID, those of the unit's processes
+    _SYSTEMD_INVOCATION_ID; a message with control characters comes as a list of byte values.
+    """
+    runs: dict[str, list[str]] = {}
+    for raw in journal.splitlines():
+        try:
+            entry = json.loads(raw)
+        except ValueError:
+            continue
+        if not isinstance(entry, dict):
+            continue
+        invocation = entry.get("_SYSTEMD_INVOCATION_ID") or entry.get("INVOCATION_ID") or ""
+        message = entry.get("MESSAGE")
+        if isinstance(message, list):
+            message = bytes(value for value in message if isinstance(value, int)).decode("utf-8", "replace")
+        if isinstance(message, str) and isinstance(invocation, str):
+            runs.setdefault(invocation, []).extend(log_lines(message))
+    return list(runs.items())
+
+
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` without the given secrets and without anything that looks like one."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text

@@ -1,0 +1,52 @@
+"""Reading an image reference as Docker does: registry, repository, tag, digest."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+DOCKER_HUB = "docker.io"
+
+_PATH = re.compile(r"^[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*$")
+_TAG = re.compile(r"^[\w][\w.-]{0,127}$", re.ASCII)
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_HOST = re.compile(r"^(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?$")
+
+
+class ImageReference(NamedTuple):
+    """`name` is the repository as the user wrote it, registry included; `tag` or `digest` may be empty."""
+
+    name: str
+    registry: str
+    repository: str
+    tag: str
+    digest: str
+
+    @property
+    def manifest(self) -> str:
+        """What stands behind /manifests/: the digest when there is one, else the tag."""
+        return self.digest or self.tag
+
+
+def parse(text: str) -> ImageReference:
+    """The parts of `text`; a missing tag is `latest`. Raises ValueError with one sentence."""
+    rest, at, digest = text.strip().partition("@")
+    if at and not _DIGEST.match(digest):
+        raise ValueError(f"{text!r} has no sha256 digest of 64 hex digits after the @; write name@sha256:…")
+    head, slash, tail = rest.rpartition("/")
+    last, colon, tag = tail.partition(":")
+    name = head + slash + last
+    if colon and not _TAG.match(tag):
+        raise ValueError(f"{text!r} has no valid tag after the colon; write name:tag")
+    first, separator, path = name.partition("/")
+    if separator and ("." in first or ":" in first or first == "localhost"):
+        registry = first
+    else:
+        registry, path = DOCKER_HUB, name
+    if registry == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    if not _PATH.match(path) or not _HOST.match(registry):
+        raise ValueError(
+            f"{text!r} is no image reference; write [registry/]name[:tag] or name@sha256:…, lower case"
+        )
+    return ImageReference(name, registry, path, "" if digest and not tag else tag or "latest", digest)

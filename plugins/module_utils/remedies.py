@@ -1,0 +1,286 @@
+"""What an error text of vLLM, Docker or the model hub means, and how to mend it.
+
+One table, read from the top: the first entries are causes, the last ones only say that something failed. The
+texts
+were read from the sources of vLLM 0.14 to 0.33, Docker Engine, the NVIDIA container toolkit and
+huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Pattern
+
+
+class Finding(NamedTuple):
+    """One recognised error: its name, what it means, how to mend it, and the line that gave it away."""
+
+    id: str
+    sentence: str
+    remedy: str
+    line: str
+
+    @property
+    def text(self) -> str:
+        """Cause and remedy as one piece of text."""
+        return f"{self.sentence} {self.remedy}"
+
+
+class Entry(NamedTuple):
+    """One row of the table."""
+
+    id: str
+    pattern: Pattern[str]
+    sentence: str
+    remedy: str
+
+
+MARKERS_MISSING = "markers_missing"
+CUTLASS = "cutlass_fp8"
+DEFAULT_MOE_CONFIG = "default_moe_config"
+MOE_CONFIG_LOADED = "moe_config_other_shape"
+
+REBUILD = (
+    "Build or pull an image whose manifest says patched or upstream for both routes, then run site.yml again."
+)
+
+
+def _entry(name: str, pattern: str, sentence: str, remedy: str) -> Entry:
+    return Entry(name, re.compile(pattern, re.IGNORECASE), sentence, remedy)
+
+
+TABLE: tuple[Entry, ...] = (
+    _entry(
+        CUTLASS,
+        r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found",
+        "FP8 linear layers were sent to CUTLASS, which has no kernel for this GPU in this image.",
+        "Set dgx_vllm_fp8_linear to torch and use a patched image: python3 -m sm121_patch status in the"
+        " container"
+        " says what is patched.",
+    ),
+    _entry(
+        "gpu_driver_hook",
+        r"could not select device driver \"\" with capabilities: \[\[gpu\]\]",
+        "Docker has no GPU hook: the NVIDIA container toolkit is missing or Docker was not restarted after"
+        " it came.",
+        "Run site.yml --tags runtime, then systemctl restart docker.",
+    ),
+    _entry(
+        "nvidia_runtime",
+        r"unknown or invalid runtime name: nvidia|Unknown runtime specified nvidia",
+        "Docker does not know the runtime nvidia.",
+        "Run site.yml --tags runtime: it registers the runtime in /etc/docker/daemon.json and restarts"
+        " Docker.",
+    ),
+    _entry(
+        "cdi_device",
+        r"unresolvable CDI devices|CDI device injection failed",
+        "The container asked for a GPU by CDI and no specification on the node describes it.",
+        "Run site.yml --tags runtime, or nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml on the node.",
+    ),
+    _entry(
+        "nvidia_container_cli",
+        r"nvidia-container-cli:.*|nvml error: driver not loaded|Failed to initialize NVML",
+        "The NVIDIA container toolkit could not reach the driver.",
+        "Run nvidia-smi on the node; if it fails, the running kernel lacks its nvidia module: reboot into"
+        " a kernel"
+        " that has it or reinstall the driver.",
+    ),
+    _entry(
+        "no_gpu",
+        r"No CUDA GPUs are available|Failed to infer device type|Found no NVIDIA driver on your system",
+        "vLLM sees no GPU inside the container.",
+        "Run site.yml --tags runtime; check nvidia-smi on the node and in the container.",
+    ),
+    _entry(
+        "memory_free",
+        r"Free memory on device .* is less than (?:desired GPU memory utilization|the engine's budget)",
+        "Less memory is free than dgx_vllm_gpu_memory_utilization asks for.",
+        "Stop what else uses memory on the node, lower dgx_vllm_gpu_memory_utilization, or set"
+        " dgx_vllm_kv_cache_memory_bytes; keep dgx_vllm_drop_page_cache on.",
+    ),
+    _entry(
+        "memory_kv_blocks",
+        r"No available memory for the cache blocks",
+        "After the weights no memory is left for the KV cache.",
+        "Raise dgx_vllm_gpu_memory_utilization (not above 0.90), use a smaller model, or spread it over"
+        " more nodes.",
+    ),
+    _entry(
+        "kv_cache_too_small",
+        r"KV cache is needed, which is larger than the available KV cache memory"
+        r"|max seq len \(\d+\) is larger than the maximum number of tokens that can be stored in KV cache",
+        "The KV cache is too small for one request of dgx_vllm_max_model_len tokens.",
+        "Lower dgx_vllm_max_model_len, or raise dgx_vllm_gpu_memory_utilization or"
+        " dgx_vllm_kv_cache_memory_bytes.",
+    ),
+    _entry(
+        "memory_gpu",
+        r"CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError|CUDA error: out of memory",
+        "The GPU ran out of memory, which on GB10 is the memory of the whole machine.",
+        "Lower dgx_vllm_gpu_memory_utilization, dgx_vllm_max_num_seqs or dgx_vllm_max_model_len.",
+    ),
+    _entry(
+        "memory_killed",
+        r"\boom-kill\b|Out of memory: Killed process|Memory cgroup out of memory",
+        "The kernel killed the server because memory ran out.",
+        "Lower dgx_vllm_gpu_memory_utilization, or raise dgx_vllm_container_memory where it is set.",
+    ),
+    _entry(
+        "disk_full",
+        r"No space left on device|Not enough free disk space",
+        "A disk is full.",
+        "Free space at the models directory, the cache directory or Docker's data root (df -h names the"
+        " full one).",
+    ),
+    _entry(
+        "port_in_use",
+        r"\[Errno 98\]|Address already in use|port is already allocated",
+        "The port is taken by another process.",
+        "Stop that process (ss -ltnp names it) or set dgx_vllm_port to a free one.",
+    ),
+    _entry(
+        "argument_unknown",
+        r"unrecognized arguments?:.*",
+        "vLLM does not know one of its arguments.",
+        "Remove it from dgx_vllm_extra_args or VLLM_EXTRA_ARGS: vllm serve --help=all in the image lists"
+        " what it takes.",
+    ),
+    _entry(
+        "argument_invalid",
+        r"(?:vllm|api_server\.py|serve): error: argument .*|error: argument --?[\w-]+(?:/-\w+)?: .*",
+        "vLLM refused the value of one of its arguments.",
+        "Correct it in dgx_vllm_extra_args or in the variable that sets it.",
+    ),
+    _entry(
+        "model_gated",
+        r"GatedRepoError|Cannot access gated repo|Access to model .* is restricted|You are trying to access"
+        r" a gated repo",
+        "The model is gated and this token has no access to it.",
+        "Accept its licence on the model's page with the account that owns dgx_vllm_hf_token.",
+    ),
+    _entry(
+        "model_revision",
+        r"RevisionNotFoundError|Revision Not Found for url|is not a valid git identifier",
+        "The model has no such revision.",
+        "Set dgx_vllm_model_revision to a branch, tag or commit that its page lists.",
+    ),
+    _entry(
+        "model_token",
+        r"Invalid (?:user token|credentials in Authorization header)"
+        r"|401 Client Error.*(?:huggingface|/resolve/|/api/models/)",
+        "The model hub refused the token.",
+        "Put a valid token into dgx_vllm_hf_token (vault), or leave it empty for a public model.",
+    ),
+    _entry(
+        "model_missing",
+        r"RepositoryNotFoundError|Repository Not Found for url"
+        r"|is not a local folder and is not a valid model identifier|Invalid repository ID or local"
+        r" directory specified",
+        "The model hub knows no such model, or hides it from this token.",
+        "Check the spelling of dgx_vllm_model; for a private model set dgx_vllm_hf_token.",
+    ),
+    _entry(
+        "model_offline",
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled|HF_HUB_OFFLINE",
+        "The server runs offline and a file of the model is not on this node.",
+        "Run site.yml --tags model: it fetches what is missing and checks it.",
+    ),
+    _entry(
+        "model_architecture",
+        r"Model architectures .* (?:are not supported|failed to be inspected)|does not recognize this"
+        r" architecture",
+        "This vLLM does not know the model's architecture.",
+        "Use a newer image, or a model that vLLM's list of supported models names.",
+    ),
+    _entry(
+        "model_broken",
+        r"SafetensorError|MetadataIncompleteBuffer|HeaderTooLarge|Error while deserializing header",
+        "A weight file is damaged.",
+        "Run site.yml --tags model: it compares the checksums and fetches the file again.",
+    ),
+    _entry(
+        "image_tls",
+        r"x509: .*|CERTIFICATE_VERIFY_FAILED|certificate signed by unknown authority",
+        "The server's certificate is not trusted by this node.",
+        "Put the CA into /etc/docker/certs.d/HOST[:PORT]/ca.crt for a registry, into the node's trust"
+        " store otherwise.",
+    ),
+    _entry(
+        "image_denied",
+        r"pull access denied|unauthorized: .*|denied: .*|no basic auth credentials|insufficient_scope",
+        "The registry refused the login or this account may not pull the image.",
+        "Check dgx_vllm_registry_username and dgx_vllm_registry_password (vault), and the image's name.",
+    ),
+    _entry(
+        "image_missing",
+        r"manifest unknown|manifest for .* not found|Unable to find image .* locally|No such image",
+        "There is no such image: the tag or digest does not exist at the registry.",
+        "Correct dgx_vllm_image (repository, tag or @sha256 digest).",
+    ),
+    _entry(
+        "network",
+        r"no such host|Temporary failure in name resolution|Name or service not known|i/o timeout"
+        r"|net/http: (?:request canceled|TLS handshake timeout)|context deadline exceeded"
+        r"|Network is unreachable|No route to host|Client\.Timeout exceeded",
+        "A server could not be reached from this node.",
+        "Check the node's name resolution, route and proxy; for a site without internet set a mirror"
+        " (dgx_vllm_hf_endpoint) or load the image from a tar (dgx_vllm_image_source: load).",
+    ),
+    _entry(
+        "docker_down",
+        r"Cannot connect to the Docker daemon|docker(?:\.service)? is not running",
+        "The Docker daemon does not answer.",
+        "Look at systemctl status docker and journalctl -u docker on the node.",
+    ),
+    _entry(
+        "container_name",
+        r"The container name \"[^\"]+\" is already in use",
+        "A container of that name is left from an earlier run.",
+        "docker rm -f the named container, then start the service again.",
+    ),
+    _entry(
+        DEFAULT_MOE_CONFIG,
+        r"Using default MoE config",
+        "vLLM found no tuned MoE config for this model's shape and uses its sub-optimal default.",
+        "Ship the file the line names in the image, or put it into dgx_vllm_tuned_config_dir"
+        " (python3 -m moe_config name in the image says which file this model wants).",
+    ),
+    _entry(
+        "engine_failed",
+        r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed",
+        "vLLM's engine did not start.",
+        "The cause stands above this line in the log: journalctl -u dgx-vllm.service.",
+    ),
+)
+
+ABSENT = {
+    MARKERS_MISSING: Finding(
+        MARKERS_MISSING,
+        "A marker line that this model should print is missing: the routing patch is not in effect.",
+        REBUILD,
+        "",
+    ),
+}
+"""Causes that are known by what is absent from a log, so that no pattern can find them."""
+
+
+def explain(text: str) -> list[Finding]:
+    """Every error of the table that `text` shows, most telling first, with the last line that shows it."""
+    found: list[Finding] = []
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    for entry in TABLE:
+        line = next((line for line in reversed(lines) if entry.pattern.search(line)), None)
+        if line is not None:
+            found.append(Finding(entry.id, entry.sentence, entry.remedy, line[:400]))
+    return found
+
+
+def remedy_of(name: str) -> str:
+    """The remedy of one entry by its id; a KeyError for an unknown one."""
+    if name in ABSENT:
+        return ABSENT[name].remedy
+    for entry in TABLE:
+        if entry.id == name:
+            return entry.remedy
+    raise KeyError(name)

@@ -1,0 +1,155 @@
+"""Judge the role's variables as a whole, before anything is read from a node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+LISTS = ("served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied")
+POSITIVE = (
+    "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
+    "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
+)  # fmt: skip
+NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
+
+# Flags of `vllm serve` that a variable sets; given twice, the two would disagree.
+OWN_FLAGS = {
+    "--model": "model",
+    "--host": "host",
+    "--port": "port",
+    "--api-key": "api_key",
+    "--tensor-parallel-size": "tensor_parallel_size",
+    "-tp": "tensor_parallel_size",
+    "--max-model-len": "max_model_len",
+    "--max-num-seqs": "max_num_seqs",
+    "--gpu-memory-utilization": "gpu_memory_utilization",
+    "--kv-cache-memory-bytes": "kv_cache_memory_bytes",
+    "--kv-cache-dtype": "kv_cache_dtype",
+    "--revision": "model_revision",
+    "--served-model-name": "served_model_names",
+    "--tool-call-parser": "tool_call_parser",
+    "--reasoning-parser": "reasoning_parser",
+}
+OWN_ENVIRONMENT = {
+    "MODEL": "model",
+    "HOST": "host",
+    "PORT": "port",
+    "VLLM_API_KEY": "api_key",
+    "HF_TOKEN": "hf_token",
+    "TENSOR_PARALLEL_SIZE": "tensor_parallel_size",
+    "MAX_MODEL_LEN": "max_model_len",
+    "MAX_NUM_SEQS": "max_num_seqs",
+    "GPU_MEMORY_UTIL": "gpu_memory_utilization",
+    "VLLM_EXTRA_ARGS": "extra_args",
+    "VLLM_TUNED_CONFIG_FOLDER": "tuned_config_dir",
+    "DGX_VLLM_FP8_LINEAR": "fp8_linear",
+    "DGX_VLLM_FP8_MOE": "fp8_moe",
+}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
+
+
+def mistakes(settings: Settings) -> list[str]:
+    """One sentence for each thing that is wrong in `settings`: what, where, and how to mend it.
+
+    `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value. No sentence repeats the
+    value of a secret.
+    """
+    values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
+    wrong_types = list(_types(values))
+    if wrong_types or values["state"] == "absent":
+        return wrong_types
+    return [
+        *_numbers(values),
+        *_model(values),
+        *_image(values),
+        *_arguments(values),
+        *_environment(values),
+    ]
+
+
+def _types(values: Settings) -> Iterator[str]:
+    for name in LISTS:
+        if not isinstance(values[name], list):
+            yield f"dgx_vllm_{name} must be a list; write it as [\"…\"] or one item a line."
+    if not isinstance(values["extra_env"], Mapping):
+        yield "dgx_vllm_extra_env must be a dictionary; write it as NAME: value, one a line."
+
+
+def _numbers(values: Settings) -> Iterator[str]:
+    for name in POSITIVE:
+        if int(values[name]) < 1:
+            yield f"dgx_vllm_{name} is {values[name]}; set it to 1 or more."
+    for name in NOT_NEGATIVE:
+        if int(values[name]) < 0:
+            yield f"dgx_vllm_{name} is {values[name]}; set it to 0 or more."
+    if not 0 < int(values["port"]) < 65536:
+        yield f"dgx_vllm_port is {values['port']}; set it to a port from 1 to 65535."
+    utilization = float(values["gpu_memory_utilization"])
+    if not 0 < utilization <= 0.9:
+        yield (
+            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a GB10 "
+            "that runs out of its unified memory freezes with everything on it."
+        )
+    if int(values["tensor_parallel_size"]) != 1:
+        yield (
+            f"dgx_vllm_tensor_parallel_size is {values['tensor_parallel_size']}, but a node has one GPU and this "
+            "release serves each model from one node; set it to 1."
+        )
+
+
+def _model(values: Settings) -> Iterator[str]:
+    model = values["model"]
+    if not model:
+        yield "dgx_vllm_model is not set; give it a Hugging Face id (org/name) or the absolute path of a model folder."
+    elif not model.startswith("/") and not HUB_ID.fullmatch(model):
+        yield f"dgx_vllm_model is {model!r}; give it a Hugging Face id (org/name) or an absolute path."
+    if "://" in values["host"] or not values["host"]:
+        yield f"dgx_vllm_host is {values['host']!r}; give it an address such as 127.0.0.1 or 0.0.0.0."
+
+
+def _image(values: Settings) -> Iterator[str]:
+    source, image = values["image_source"], values["image"]
+    if source == "build":
+        if not image or IMAGE_WITH_VERSION.fullmatch(image.rsplit("/", 1)[-1]):
+            yield (
+                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build give it a name without a tag, "
+                "because the role tags it by content."
+            )
+    elif not IMAGE_WITH_VERSION.fullmatch(image):
+        yield f"dgx_vllm_image is {image!r}; give it a tag or a digest (name:tag or name@sha256:…)."
+    if source == "load" and not values["image_archive"].startswith("/"):
+        yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load needs one, on the node."
+    if bool(values["registry_username"]) != bool(values["registry_password"]):
+        yield "Only one of dgx_vllm_registry_username and dgx_vllm_registry_password is set; set both or neither."
+    if not re.fullmatch(r"[0-9A-Fa-f]{40}", values["toolkit_repo_key_fingerprint"].replace(" ", "")):
+        yield "dgx_vllm_toolkit_repo_key_fingerprint is not 40 hexadecimal digits; copy it from the publisher."
+
+
+def _arguments(values: Settings) -> Iterator[str]:
+    for argument in values["extra_args"]:
+        flag = str(argument).split("=", 1)[0]
+        if flag in OWN_FLAGS:
+            yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
+    for argument in values["container_extra_args"]:
+        if str(argument).split("=", 1)[0] == "--privileged":
+            yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: take it out."
+
+
+def _environment(values: Settings) -> Iterator[str]:
+    for name, value in values["extra_env"].items():
+        if name in OWN_ENVIRONMENT:
+            yield f"dgx_vllm_extra_env has {name}; set dgx_vllm_{OWN_ENVIRONMENT[name]} instead."
+        elif name == "VLLM_PORT":
+            yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
+        elif not re.fullmatch(r"[A-Za-z_]\w*", name):
+            yield f"dgx_vllm_extra_env has {name!r}, which cannot name an environment variable; rename it."
+        if "\n" in str(value):
+            yield f"dgx_vllm_extra_env.{name} has a line break, which an environment file cannot hold; take it out."
+    for name in ("model", "api_key", "hf_token", "extra_args"):
+        texts = values[name] if isinstance(values[name], list) else [values[name]]
+        if any("\n" in str(text) for text in texts):
+            yield f"dgx_vllm_{name} has a line break, which an environment file cannot hold; take it out."

@@ -1,0 +1,226 @@
+#!/usr/bin/python
+"""Ansible module: the health of the served model on one node."""
+
+# MIT License, see LICENSE.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dgx_vllm_health
+short_description: Wait for a vLLM service and check that it really serves
+version_added: "0.1.0"
+description:
+  - Waits until the service answers, then checks the unit, the container's image, the patch manifest, the
+    marker
+    lines, the MoE config, the server's endpoints and a completion, and returns each as a fact with its
+    remedy.
+  - While it waits, it prints how far the server is. It ends as soon as the unit has failed, not at the
+    timeout.
+  - Reads only. The node needs its system Python (3.9 or newer), systemd and Docker.
+  - In check mode it does not wait and never fails; a missing unit is a skip.
+options:
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    default: dgx-vllm.service
+  container:
+    description: Name of the serving container.
+    type: str
+    default: dgx-vllm
+  host:
+    description: The address the server listens on; a wildcard address is asked through loopback.
+    type: str
+    default: 127.0.0.1
+  port:
+    description: The port the server listens on.
+    type: int
+    default: 8000
+  api_key:
+    description: The API key, if the server has one.
+    type: str
+    default: ""
+  model:
+    description: The served name that must be listed and completes a prompt; empty takes the first one listed.
+    type: str
+    default: ""
+  model_path:
+    description: The model as the container sees it, a directory or a hub id; empty takes MODEL of the
+      container.
+    type: str
+    default: ""
+  tensor_parallel_size:
+    description: Number of GPUs one copy of the model is spread over. It is part of the MoE config's name.
+    type: int
+    default: 1
+  image_id:
+    description: The image ID the container must run (C(sha256:...)); empty accepts any.
+    type: str
+    default: ""
+  moe_config_required:
+    description: Whether a missing or unused MoE config is a failure or only a warning.
+    type: bool
+    default: true
+  completion_timeout:
+    description: Seconds in which a completion of eight tokens must be answered.
+    type: float
+    default: 60
+  fp8_linear:
+    description: The switch of the FP8 linear route. With V(auto) its marker is not expected.
+    type: str
+    choices: [torch, auto]
+    default: torch
+  fp8_moe:
+    description: The switch of the FP8 MoE route. With V(auto) its marker is not expected.
+    type: str
+    choices: [triton, auto]
+    default: triton
+  evidence:
+    description:
+      - The RV(evidence) of an earlier healthy check. It stands in for the start of this run's log, where the
+        journal
+        no longer has it, and only for the same run of the unit.
+    type: dict
+    default: {}
+  mode:
+    description: V(full) runs every check once the server answers; V(probe) only says how far it is and does
+      not wait.
+    type: str
+    choices: [probe, full]
+    default: full
+  restarts_before:
+    description: A restart counter; a higher one now means that the unit has failed since. V(-1) compares
+      nothing.
+    type: int
+    default: -1
+  timeout:
+    description: Seconds to wait until the server answers. V(0) does not wait.
+    type: int
+    default: 0
+  interval:
+    description: Seconds between two looks while waiting.
+    type: float
+    default: 5
+  fail:
+    description: Whether an unhealthy service makes the task fail. V(false) only reports.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+author:
+  - dgx-vllm contributors (@dgx-vllm)
+"""
+
+EXAMPLES = r"""
+- name: Wait for the server and check it
+  dgx_vllm.spark.dgx_vllm_health:
+    port: 8000
+    model_path: Qwen/Qwen3-Next-80B-A3B-Instruct-FP8-Dynamic
+    timeout: 1800
+
+- name: Report only
+  dgx_vllm.spark.dgx_vllm_health:
+    fail: false
+  register: health
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether no check failed. Always false for a probe.
+  type: bool
+  returned: always
+ready:
+  description: Whether the server answers /health and its log says that it serves.
+  type: bool
+  returned: always
+failed_unit:
+  description: Whether the unit has failed, is not there, waits for a restart, or restarted since.
+  type: bool
+  returned: always
+phase:
+  description: starting, loading weights, compiling, warming up, serving or failed, read from the log.
+  type: str
+  returned: always
+progress:
+  description: The last progress line of that phase.
+  type: str
+  returned: always
+  sample: "Loading safetensors checkpoint shards: 40%"
+elapsed_s:
+  description: Seconds since the unit's process was started.
+  type: int
+  returned: always
+invocation_id:
+  description: systemd's id of this run of the unit.
+  type: str
+  returned: always
+n_restarts:
+  description: systemd's restart counter.
+  type: int
+  returned: always
+checks:
+  description: One row a check with the keys check, status (pass, warn, fail or skip), found and remedy.
+  type: list
+  elements: dict
+  returned: always
+summary:
+  description: One sentence; for a failure the failed checks and their remedies.
+  type: str
+  returned: always
+findings:
+  description: Known errors in the log with the keys id, sentence, remedy and line.
+  type: list
+  elements: dict
+  returned: always
+log_tail:
+  description: The last 40 lines of the log of the run that failed, secrets masked; empty while all is well.
+  type: list
+  elements: str
+  returned: always
+evidence:
+  description: What this run's log showed, to be given to a later check as O(evidence); empty unless healthy.
+  type: dict
+  returned: always
+"""
+
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine  # noqa: E402
+
+
+def argument_spec() -> dict[str, Any]:
+    """The module's parameters; timeout, interval and fail are the action plugin's."""
+    return {
+        "unit": {"type": "str", "default": "dgx-vllm.service"},
+        "container": {"type": "str", "default": "dgx-vllm"},
+        "host": {"type": "str", "default": "127.0.0.1"},
+        "port": {"type": "int", "default": 8000},
+        "api_key": {"type": "str", "default": "", "no_log": True},
+        "model": {"type": "str", "default": ""},
+        "model_path": {"type": "str", "default": ""},
+        "tensor_parallel_size": {"type": "int", "default": 1},
+        "image_id": {"type": "str", "default": ""},
+        "moe_config_required": {"type": "bool", "default": True},
+        "completion_timeout": {"type": "float", "default": 60},
+        "fp8_linear": {"type": "str", "default": "torch", "choices": ["torch", "auto"]},
+        "fp8_moe": {"type": "str", "default": "triton", "choices": ["triton", "auto"]},
+        "evidence": {"type": "dict", "default": {}},
+        "mode": {"type": "str", "default": "full", "choices": ["probe", "full"]},
+        "restarts_before": {"type": "int", "default": -1},
+        "timeout": {"type": "int", "default": 0},
+        "interval": {"type": "float", "default": 5},
+        "fail": {"type": "bool", "default": True},
+    }
+
+
+def main() -> None:
+    """Entry point on the node."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    wanted = Wanted(**{field: module.params[field] for field in Wanted._fields})
+    module.exit_json(changed=False, **examine(module.params["mode"], wanted, module.params["evidence"]))
+
+
+if __name__ == "__main__":
+    main()

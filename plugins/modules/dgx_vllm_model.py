@@ -1,0 +1,132 @@
+#!/usr/bin/python
+"""Ansible module: a model's weights, present and verified on one node."""
+
+# MIT License, see LICENSE.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dgx_vllm_model
+short_description: Make a model's weights present and verified
+version_added: "0.1.0"
+description:
+  - Asks the model hub for the commit and the files of a revision, fetches what is missing with C(hf
+    download) in the
+    given image, compares every checksum, and records the result.
+  - An interrupted download goes on where it stopped. A recorded model is not asked for again, so an
+    unchanged run needs
+    no network; a branch stays at the commit that was fetched first.
+  - A cache that was copied to the node is verified and recorded, also without a network.
+options:
+  model:
+    description: The model's id on the hub.
+    type: str
+    required: true
+  revision:
+    description: Branch, tag or commit.
+    type: str
+    default: main
+  models_dir:
+    description: The node's model cache (HF_HOME).
+    type: path
+    default: /var/lib/dgx-vllm/models
+  image:
+    description: An image on the node that has C(hf). Needed when something must be fetched.
+    type: str
+    default: ""
+  endpoint:
+    description: The hub or a mirror of it.
+    type: str
+    default: https://huggingface.co
+  token:
+    description: The hub's access token, if the model wants one.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds for the download.
+    type: int
+    default: 14400
+  data_dir:
+    description: The folder whose C(state/) gets the record.
+    type: path
+    default: /var/lib/dgx-vllm
+attributes:
+  check_mode:
+    description: Asks the hub and says what would be fetched; fetches and writes nothing.
+    support: full
+author:
+  - dgx-vllm contributors (@dgx-vllm)
+"""
+
+EXAMPLES = r"""
+- name: Weights of a pinned commit
+  dgx_vllm.spark.dgx_vllm_model:
+    model: Qwen/Qwen3-0.6B
+    revision: c1899de289a04d12100db370d81485cdf75e47ca
+    image: "{{ image_id }}"
+    token: "{{ vault_hf_token }}"
+  async: 14400
+  poll: 15
+"""
+
+RETURN = r"""
+commit:
+  description: The commit that is present.
+  type: str
+  returned: success
+bytes_fetched:
+  description: Bytes that were missing and were fetched.
+  type: int
+  returned: success
+path:
+  description: The folder of the commit on the node.
+  type: str
+  returned: success
+msg:
+  description: What was done, or why it failed and how to mend it.
+  type: str
+  returned: always
+"""
+
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (  # noqa: E402
+    ModelError,
+    Request,
+    ensure,
+)
+
+
+def argument_spec() -> dict[str, Any]:
+    """Parameters, as documented above."""
+    return {
+        "model": {"type": "str", "required": True},
+        "revision": {"type": "str", "default": "main"},
+        "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
+        "image": {"type": "str", "default": ""},
+        "endpoint": {"type": "str", "default": "https://huggingface.co"},
+        "token": {"type": "str", "default": "", "no_log": True},
+        "timeout": {"type": "int", "default": 14400},
+        "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
+    }
+
+
+def main() -> None:
+    """Entry point on the node."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    request = Request(**{field: module.params[field] for field in Request._fields})
+    try:
+        outcome = ensure(request, module.check_mode)
+    except ModelError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(
+            msg=f"The model cache cannot be used ({error}): check owner, mode and space of that path."
+        )
+    else:
+        module.exit_json(**outcome._asdict())
+
+
+if __name__ == "__main__":
+    main()

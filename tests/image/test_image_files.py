@@ -1,0 +1,162 @@
+"""The patch layer as every build mode runs it, the health check, the shipped configurations, the context."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vllm_sources
+from moe_config.name import file_name
+from sm121_patch.layouts import HELPER_FILE
+
+IMAGE = vllm_sources.IMAGE
+CONFIGS = "model_executor/layers/fused_moe/configs"
+SHIPPED = file_name(512, 512, dtype="fp8_w8a8")
+
+
+class Layer:
+    """A copy of the context as /opt/dgx-vllm and a source tree as the installed vLLM."""
+
+    def __init__(self, place: Path, root: Path) -> None:
+        self.home = place / "opt"
+        self.link = place / "app" / "vllm" / "vllm"
+        self.root = root
+        shutil.copytree(IMAGE, self.home, ignore=shutil.ignore_patterns("__pycache__", "*.json.bak"))
+        (root / "vllm" / CONFIGS).mkdir(parents=True, exist_ok=True)
+
+    def install(self, *more: str) -> subprocess.CompletedProcess[str]:
+        command: list[str | Path] = [
+            sys.executable,
+            "-B",
+            self.home / "install_patch.py",
+            "--root",
+            self.root,
+            "--link",
+            self.link,
+            *more,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def layer(tmp_path: Path, tree: Callable[[str], Path]) -> Layer:
+    return Layer(tmp_path, tree("0.33.0"))
+
+
+def test_patch_layer(layer: Layer) -> None:
+    for _ in range(2):
+        done = layer.install("--vllm-version", "0.33.0")
+        assert done.returncode == 0, done.stderr
+    assert (layer.root / HELPER_FILE).is_file()
+    assert layer.link.is_symlink() and layer.link.resolve() == layer.root / "vllm"
+    # The path of the mission's documentation.
+    assert [p.name for p in (layer.link / CONFIGS).iterdir() if "GB10" in p.name] == [SHIPPED]
+    manifest = json.loads((layer.home / "manifest.json").read_text())
+    assert [route["state"] for route in manifest["routes"]] == ["patched", "patched"]
+    for package, verb in (("sm121_patch", ["status", "--json", "--root", layer.link.parent]),):
+        command: list[str | Path] = [sys.executable, "-B", "-m", package, *verb]
+        assert subprocess.run(command, cwd=layer.home, check=True, capture_output=True).returncode == 0
+
+
+def test_patch_layer_stops_the_build(layer: Layer) -> None:
+    done = layer.install("--vllm-version", "0.32.0")
+    assert done.returncode == 2 and "has vLLM 0.33.0, not 0.32.0" in done.stderr
+    assert not (layer.root / HELPER_FILE).exists()
+
+    oracle = layer.root / "vllm/model_executor/layers/fused_moe/oracle/fp8.py"
+    text = oracle.read_text()
+    oracle.write_text(
+        text.replace("for backend in AVAILABLE_BACKENDS", "for backend in list(AVAILABLE_BACKENDS)")
+    )
+    done = layer.install()
+    assert done.returncode == 2 and "No known layout for the moe route" in done.stderr
+    assert not (layer.home / "manifest.json").exists() and not layer.link.exists()
+    oracle.write_text(text)
+
+    config = layer.home / "configs" / SHIPPED
+    good = config.read_text()
+    config.write_text('{"note": {}}')
+    done = layer.install()
+    assert done.returncode == 2 and "has the key 'note'" in done.stderr
+    config.unlink()
+    done = layer.install()
+    assert done.returncode == 2 and "holds no E=" in done.stderr
+    config.write_text(good)
+
+    layer.link.mkdir(parents=True)
+    done = layer.install()
+    assert done.returncode == 2 and "is not the installed vLLM" in done.stderr
+
+
+def test_patch_layer_needs_vllm(layer: Layer) -> None:
+    command: list[str | Path] = [
+        sys.executable,
+        "-B",
+        "-S",
+        layer.home / "install_patch.py",
+        "--link",
+        layer.link,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "vllm is not installed" in done.stderr
+
+
+def test_shipped_configurations() -> None:
+    files = sorted((IMAGE / "configs").glob("*.json"))
+    assert [f.name for f in files] == [SHIPPED]
+    entries = json.loads(files[0].read_text())
+    assert entries.pop("triton_version") == "3.5.0"
+    assert sorted(map(int, entries)) == [
+        1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 1536, 2048, 3072, 4096,
+    ]  # fmt: skip
+    for entry in entries.values():
+        m, n, k = (entry[f"BLOCK_SIZE_{x}"] for x in "MNK")
+        assert (m * k + k * n) * (entry["num_stages"] - 1) <= 101_376, "shared memory of a block on the GB10"
+    assert "not reproduced here" in (IMAGE / "configs" / "README.md").read_text()
+
+
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"image_{name}", IMAGE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "url"),
+    [
+        ("vllm serve m --host 0.0.0.0 --port 8000", {}, "http://127.0.0.1:8000/health"),
+        ("vllm serve m --host 127.0.0.1 --port=9000", {}, "http://127.0.0.1:9000/health"),
+        ("vllm serve m --host 192.0.2.7 --port 1 --port 2", {}, "http://192.0.2.7:2/health"),
+        ("vllm serve m --host ::", {}, "http://127.0.0.1:8000/health"),
+        ("vllm serve m --host 2001:db8::1", {"PORT": "8001"}, "http://[2001:db8::1]:8001/health"),
+        ("tini -- serve", {"PORT": "8001", "HOST": ""}, "http://127.0.0.1:8001/health"),
+        ("vllm serve m --headless", {}, None),
+        ("bash", {}, None),
+    ],
+)
+def test_health_check_follows_the_server(command: str, env: dict[str, str], url: str | None) -> None:
+    assert _module("healthcheck").target(command.split(), env) == url
+
+
+def test_dockerfile_for_the_classic_builder() -> None:
+    """Docker 20.10 without BuildKit: no RUN --mount, no COPY --chmod, no heredoc, no syntax line; patch layer last."""
+    lines = (IMAGE / "Dockerfile").read_text().splitlines()
+    code = [line for line in lines if line and not line.startswith("#")]
+    assert not any(word in line for line in code for word in ("--mount", "--chmod", "--link", "<<"))
+    assert not any("syntax=" in line for line in lines)
+    assert code[-2].startswith("COPY ") and "install_patch.py" in code[-1]
+    assert not any(line.startswith(("RUN", "COPY", "ADD")) for line in code[:-2])
+
+
+def test_scripts_are_executable() -> None:
+    for name in ("entrypoint.py", "healthcheck.py", "install_patch.py", "build.sh"):
+        assert (IMAGE / name).stat().st_mode & 0o111, f"chmod +x files/image/{name}"

@@ -1,0 +1,170 @@
+"""A local HTTP server that answers like vLLM's, and can be told to hang, drip, be busy, or refuse a key."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
+
+
+class Behaviour:
+    """What the double does; tests change it."""
+
+    def __init__(self) -> None:
+        self.health = 200
+        self.models = ["qwen"]
+        self.key = ""
+        self.hang = ""
+        self.drip = False
+        self.tokens = 3
+        self.completion_status = 200
+        self.requests: list[tuple[str, str, Any]] = []
+        self.release = threading.Event()
+
+
+def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            del format, args
+
+        def answer(self, status: int, body: Any) -> None:
+            data = json.dumps(body).encode() if body is not None else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if told.drip:
+                for byte in data:
+                    time.sleep(0.1)
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+            else:
+                self.wfile.write(data)
+
+        def serve(self, body: Any) -> None:
+            told.requests.append((self.command, self.path, body))
+            if told.hang and self.path.startswith(told.hang):
+                told.release.wait(20)
+                return
+            if self.path == "/health":
+                return self.answer(told.health, None)
+            if told.key and self.headers.get("Authorization") != f"Bearer {told.key}":
+                return self.answer(401, {"error": "Unauthorized"})
+            if self.path == "/v1/models":
+                return self.answer(200, {"object": "list", "data": [{"id": name} for name in told.models]})
+            if self.path == "/v1/completions":
+                if told.completion_status != 200:
+                    return self.answer(told.completion_status, {"error": {"message": "engine dead"}})
+                usage = {"completion_tokens": told.tokens}
+                return self.answer(200, {"choices": [{"text": " Paris", "index": 0}], "usage": usage})
+            return self.answer(404, {"detail": "Not Found"})
+
+        def do_GET(self) -> None:
+            self.serve(None)
+
+        def do_POST(self) -> None:
+            self.serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    return Handler
+
+
+class Served:
+    """The running double: its port and what it is told to do."""
+
+    def __init__(self, port: int, told: Behaviour) -> None:
+        self.port = port
+        self.told = told
+
+
+@pytest.fixture
+def vllm() -> Iterator[Served]:
+    """Run the double on a free loopback port."""
+    told = Behaviour()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(told))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield Served(server.server_address[1], told)
+    told.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+LINEAR = "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers"
+MOE = "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers"
+FILE = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
+IMAGE = "sha256:" + "a" * 64
+
+
+class FakeNode:
+    """Answers the commands of the check as a node with a healthy service does; tests change its parts."""
+
+    def __init__(self) -> None:
+        self.unit = {
+            "LoadState": "loaded",
+            "ActiveState": "active",
+            "SubState": "running",
+            "Result": "success",
+            "NRestarts": "0",
+            "InvocationID": "run2",
+            "ExecMainStatus": "0",
+            "ExecMainStartTimestampMonotonic": "1000000",
+        }
+        self.log = [
+            "INFO non-default args: {}",
+            f"(EngineCore pid=9) {LINEAR}",
+            f"(EngineCore pid=9) {MOE}",
+            f"Using configuration from /c/{FILE} for MoE layer.",
+            "INFO:     Application startup complete.",
+        ]
+        self.docker_log: list[str] = []
+        self.journal: list[dict[str, Any]] = []
+        self.container: dict[str, Any] = {
+            "Image": IMAGE,
+            "State": {"Running": True},
+            "Config": {"Env": ["MODEL=org/model", "VLLM_EXTRA_ARGS="], "Cmd": ["serve"]},
+        }
+        routes = [{"name": "linear", "state": "patched"}, {"name": "moe", "state": "patched"}]
+        self.manifest: Any = {"vllm_version": "0.33.0", "routes": routes}
+        self.name: Any = {
+            "expected_markers": ["linear", "moe"],
+            "file": FILE,
+            "found": f"/c/{FILE}",
+            "searched": ["/c"],
+            "similar": [],
+        }
+        self.commands: list[list[str]] = []
+
+    def __call__(self, argv: Sequence[str], timeout: float) -> Completed:
+        """Answer one command."""
+        words = list(argv)
+        self.commands.append(words)
+        if words[0] == "sh":
+            words = words[4:]
+            lines = self.log if words[0] == "journalctl" else self.docker_log
+            return Completed(0, "\n".join(lines), "")
+        if words[0] == "systemctl":
+            return Completed(0, "\n".join(f"{key}={value}" for key, value in self.unit.items()), "")
+        if words[0] == "journalctl":
+            return Completed(0, "\n".join(json.dumps(entry) for entry in self.journal), "")
+        if words[:3] == ["docker", "container", "inspect"]:
+            return Completed(0, json.dumps([self.container]), "") if self.container else _gone(words[-1])
+        answer = self.manifest if "cat" in words else self.name
+        if isinstance(answer, str):
+            return Completed(1, "", answer)
+        return Completed(0, json.dumps(answer), "")
+
+
+def _gone(name: str) -> Completed:
+    return Completed(1, "[]", f"Error: No such container: {name}")
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    """A node with a healthy service."""
+    return FakeNode()

@@ -1,0 +1,114 @@
+"""Each error text the table claims to know, in the words its program uses."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.filter.explain import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
+    ABSENT,
+    MARKERS_MISSING,
+    TABLE,
+    explain,
+    remedy_of,
+)
+
+HUB = "https://huggingface.co"
+TEXTS = [
+    ("cutlass_fp8", "RuntimeError: No compiled cutlass_scaled_mm for CUDA device capability: 121"),
+    ("cutlass_fp8", "No suitable CUTLASS kernel found"),
+    (
+        "default_moe_config",
+        "Using default MoE config. Performance might be sub-optimal! Config file not found",
+    ),
+    ("port_in_use", "OSError: [Errno 98] Address already in use"),
+    ("memory_gpu", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ("memory_kv_blocks", "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory`"),
+    (
+        "memory_free",
+        "ValueError: Free memory on device cuda:0 (10.1/119.7 GiB) on startup is less than desired GPU memory"
+        " utilization (0.8, 95.7 GiB). Decrease GPU memory utilization",
+    ),
+    (
+        "kv_cache_too_small",
+        "ValueError: To serve at least one request with the model's max seq len (262144), (24.0 GiB KV"
+        " cache is"
+        " needed, which is larger than the available KV cache memory (12.0 GiB).",
+    ),
+    (
+        "kv_cache_too_small",
+        "The model's max seq len (131072) is larger than the maximum number of tokens that can be stored"
+        " in KV cache",
+    ),
+    ("memory_killed", "dgx-vllm.service: Failed with result 'oom-kill'."),
+    ("model_missing", f"RepositoryNotFoundError: 404 Client Error. Repository Not Found for url: {HUB}/x"),
+    ("model_missing", "OSError: org/x is not a local folder and is not a valid model identifier listed on"),
+    ("model_gated", f"GatedRepoError: 403 Client Error. Cannot access gated repo for url {HUB}/x."),
+    ("model_revision", f"RevisionNotFoundError: 404 Client Error. Revision Not Found for url: {HUB}/x."),
+    ("model_token", "Invalid credentials in Authorization header"),
+    ("model_token", f"401 Client Error: Unauthorized for url: {HUB}/org/x/resolve/main/config.json"),
+    ("model_offline", "LocalEntryNotFoundError: outgoing traffic has been disabled"),
+    (
+        "model_broken",
+        "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+    ),
+    ("disk_full", "write /x: no space left on device"),
+    ("argument_unknown", "vllm: error: unrecognized arguments: --swap-space 4"),
+    ("argument_invalid", "vllm serve: error: argument --dtype: invalid choice: 'float7'"),
+    ("image_missing", "Error response from daemon: manifest unknown: manifest unknown"),
+    ("image_missing", "Error response from daemon: manifest for host/x:y not found: manifest unknown"),
+    ("image_denied", "Error response from daemon: pull access denied for x, repository does not exist"),
+    ("image_denied", "unauthorized: authentication required"),
+    ("image_tls", "x509: certificate signed by unknown authority"),
+    ("network", "dial tcp: lookup registry.example on 192.0.2.1:53: no such host"),
+    ("network", "net/http: request canceled while waiting for connection (Client.Timeout exceeded)"),
+    ("network", "dial tcp 192.0.2.9:443: i/o timeout"),
+    ("gpu_driver_hook", 'docker: Error: could not select device driver "" with capabilities: [[gpu]].'),
+    ("nvidia_runtime", "docker: Error response from daemon: unknown or invalid runtime name: nvidia."),
+    ("cdi_device", "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=all"),
+    (
+        "nvidia_container_cli",
+        "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown.",
+    ),
+    ("no_gpu", "RuntimeError: No CUDA GPUs are available"),
+    ("docker_down", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."),
+    ("container_name", 'Conflict. The container name "/dgx-vllm" is already in use by container "abc".'),
+    ("engine_failed", "RuntimeError: Engine core initialization failed. See root cause above."),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), TEXTS)
+def test_each_text_is_known_first_by_its_cause(name: str, text: str) -> None:
+    found = explain(f"INFO something else\n(EngineCore pid=9) {text}\n")
+    assert found[0].id == name
+    assert text[:20] in found[0].line
+    assert found[0].sentence.endswith(".")
+    assert found[0].remedy
+
+
+def test_every_entry_of_the_table_has_a_sentence_and_a_remedy() -> None:
+    assert len({entry.id for entry in TABLE}) == len(TABLE)
+    assert all(entry.sentence.endswith(".") and len(entry.remedy) > 20 for entry in TABLE)
+
+
+def test_a_cause_comes_before_its_consequence() -> None:
+    text = "RuntimeError: Engine core initialization failed.\nCUDA out of memory\nUsing default MoE config"
+    assert [item.id for item in explain(text)] == ["memory_gpu", "default_moe_config", "engine_failed"]
+
+
+def test_a_healthy_log_explains_nothing() -> None:
+    text = "INFO: 127.0.0.1:1 - GET /health 200 OK\nAvg prompt throughput: 0.0 tokens/s\nApplication startup complete."
+    assert explain(text) == []
+
+
+def test_the_three_known_troubles_have_their_remedies() -> None:
+    for name in ("cutlass_fp8", "default_moe_config", MARKERS_MISSING):
+        assert remedy_of(name)
+    assert MARKERS_MISSING in ABSENT
+    with pytest.raises(KeyError):
+        remedy_of("nonsense")
+
+
+def test_filter() -> None:
+    explain_filter = FilterModule().filters()["explain"]
+    assert explain_filter(None) == []
+    assert explain_filter(["x", "[Errno 98] y"])[0]["id"] == "port_in_use"
