@@ -8,7 +8,7 @@ open for the half hour that weights may take to load.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
@@ -37,7 +37,7 @@ class Progress:
         self._host = host
         self._show = show
         self._clock = clock
-        self._last: Optional[tuple[str, str]] = None
+        self._last: tuple[str, str] | None = None
         self._at = 0.0
 
     def tell(self, probe: Result) -> None:
@@ -128,7 +128,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _requires_connection = True
 
-    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> Result:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
         """Wait, check, judge."""
         variables = task_vars or {}
         result: Result = super().run(tmp, variables)

@@ -9,7 +9,7 @@ whose link was cut), and it says nothing of a route or a tuned config that is no
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks import (
     Check,
@@ -175,6 +175,9 @@ class Health:
         argv = ["python3", "-m", "moe_config", "name", "--json", "--model", model, "--tp", size]
         if box.option("--enable-expert-parallel") is not None:
             argv += ["--ep", size]
+        revision = box.option("--revision")
+        if revision:
+            argv += ["--revision", revision]
         return self.node.execute_json(argv, 60.0)
 
     def _facts(self, unit: Unit, box: Container) -> tuple[LogFacts, str]:
@@ -286,7 +289,7 @@ class Health:
         )
 
 
-def examine(mode: str, wanted: Wanted, evidence: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+def examine(mode: str, wanted: Wanted, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run one health check on this node; `mode` is probe or full."""
     begun = time.monotonic()
     health = Health(

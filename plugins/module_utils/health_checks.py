@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import MARKER_TEXT, LogFacts
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
@@ -49,7 +49,7 @@ def markers_check(
     name_error: str,
     manifest: dict[str, Any],
     switches: dict[str, str],
-    explicit: dict[str, Optional[str]],
+    explicit: dict[str, str | None],
     facts: LogFacts,
     origin: str,
 ) -> Check:

@@ -47,7 +47,7 @@ def make_http(host: str, port: int, api_key: str = "") -> Http:
     """A function that sends one request to host:port, with the API key if there is one."""
     target = connect_host(host)
 
-    def request(method: str, path: str, timeout: float, body: Optional[dict[str, Any]] = None) -> Reply:
+    def request(method: str, path: str, timeout: float, body: dict[str, Any] | None = None) -> Reply:
         connection = http.client.HTTPConnection(target, port, timeout=timeout)
         answer: list[Reply] = []
         begun = time.monotonic()

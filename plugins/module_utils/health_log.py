@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Iterable, NamedTuple, Optional
+from typing import Iterable, NamedTuple
 
 PHASES = ("starting", "loading weights", "compiling", "warming up", "serving", "failed")
 
@@ -41,7 +41,7 @@ _PROGRESS = re.compile(
     r" graphs[^:]*|Downloading[^:]*|Fetching[^:]*):\s*(?P<percent>\d+)\s*%"
 )
 _RUN_START = re.compile(
-    r"vLLM API server version|non-default args|Initializing a V1 LLM engine|Starting to load model"
+    r"\[dgx-vllm\] exec: |vLLM API server version|non-default args|Initializing a V1 LLM engine|Starting to load model"
 )
 _CONFIG = re.compile(r"Using configuration from (?P<path>.+?\.json) for MoE layer")
 _CUTLASS = re.compile(r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found")
@@ -68,8 +68,8 @@ class LogFacts(NamedTuple):
     start_retained: bool
     markers: list[str]
     config_loaded: list[str]
-    default_config: Optional[str]
-    cutlass_error: Optional[str]
+    default_config: str | None
+    cutlass_error: str | None
 
 
 def log_lines(text: str) -> list[str]:
@@ -83,8 +83,8 @@ def read_log(text: str) -> LogFacts:
     start = False
     markers: list[str] = []
     configs: list[str] = []
-    default_config: Optional[str] = None
-    cutlass_error: Optional[str] = None
+    default_config: str | None = None
+    cutlass_error: str | None = None
     for line in log_lines(text):
         start = start or _RUN_START.search(line) is not None
         for name, pattern in _MILESTONES:

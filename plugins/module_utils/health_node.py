@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import split_runs
@@ -78,13 +78,13 @@ class Container(NamedTuple):
     arguments: list[str]
     error: str
 
-    def option(self, name: str) -> Optional[str]:
+    def option(self, name: str) -> str | None:
         """The value of an option the server was started with; "" for a bare flag, None if it is absent."""
         try:
             words = self.arguments + shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))
         except ValueError:
             words = list(self.arguments)
-        value: Optional[str] = None
+        value: str | None = None
         for index, word in enumerate(words):
             key, equals, inline = word.partition("=")
             if key.replace("_", "-") != name:
@@ -193,7 +193,7 @@ class Node:
         return done.stdout if done.rc == 0 else ""
 
 
-def _number(text: Optional[str]) -> int:
+def _number(text: str | None) -> int:
     try:
         return int(text or "0")
     except ValueError:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tempfile
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_hub import HubFile, Listing
 
@@ -87,7 +87,7 @@ class Cache:
             if inside and os.path.lexists(path):
                 os.unlink(path)
 
-    def offline_listing(self, revision: str) -> Optional[Listing]:
+    def offline_listing(self, revision: str) -> Listing | None:
         """What the cache itself says of `revision` if nothing of it is visibly absent: no interrupted
         download, a
         config.json, and every weight file that the index names. The checksums are the names of the blobs."""
@@ -117,7 +117,7 @@ def record_path(data_dir: str, model: str, revision: str) -> str:
     return os.path.join(data_dir, "state", f"model-{key}.json")
 
 
-def read_record(path: str, model: str, revision: str) -> Optional[Listing]:
+def read_record(path: str, model: str, revision: str) -> Listing | None:
     """The recorded commit and sizes; None if there is no record or it is of something else."""
     try:
         with open(path, encoding="utf-8") as handle:
@@ -177,7 +177,7 @@ def _size(path: str) -> int:
         return -1
 
 
-def _damage(path: str, item: HubFile) -> Optional[Damage]:
+def _damage(path: str, item: HubFile) -> Damage | None:
     size = _size(path)
     if size != item.size:
         return Damage(item.name, "it is absent" if size < 0 else f"{size} bytes instead of {item.size}")

@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     changed: bool
     commit: str
     bytes_fetched: int
-    path: str
+    snapshot: str
     msg: str
 
 

@@ -11,7 +11,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import IO, Any, NamedTuple, Optional
+from typing import IO, Any, NamedTuple
 
 MAX_LISTING = 64 * 1024 * 1024
 
@@ -50,7 +50,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> Optional[urllib.request.Request]:
+    ) -> urllib.request.Request | None:
         """Build the next request; without the token when the host changes."""
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         if following is not None and _origin(req.full_url) != _origin(newurl):

@@ -184,10 +184,10 @@ evidence:
   returned: always
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine
 
 
 def argument_spec() -> dict[str, Any]:

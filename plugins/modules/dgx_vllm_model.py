@@ -78,7 +78,7 @@ bytes_fetched:
   description: Bytes that were missing and were fetched.
   type: int
   returned: success
-path:
+snapshot:
   description: The folder of the commit on the node.
   type: str
   returned: success
@@ -88,10 +88,10 @@ msg:
   returned: always
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (
     ModelError,
     Request,
     ensure,

@@ -60,9 +60,8 @@ def test_patch_layer(layer: Layer) -> None:
     assert [p.name for p in (layer.link / CONFIGS).iterdir() if "GB10" in p.name] == [SHIPPED]
     manifest = json.loads((layer.home / "manifest.json").read_text())
     assert [route["state"] for route in manifest["routes"]] == ["patched", "patched"]
-    for package, verb in (("sm121_patch", ["status", "--json", "--root", layer.link.parent]),):
-        command: list[str | Path] = [sys.executable, "-B", "-m", package, *verb]
-        assert subprocess.run(command, cwd=layer.home, check=True, capture_output=True).returncode == 0
+    status = ["-m", "sm121_patch", "status", "--json", "--root", str(layer.link.parent)]
+    subprocess.run([sys.executable, "-B", *status], cwd=layer.home, check=True, capture_output=True)
 
 
 def test_patch_layer_stops_the_build(layer: Layer) -> None:

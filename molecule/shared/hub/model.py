@@ -75,7 +75,7 @@ def moe_config(experts: int = 512, width: int = 512) -> dict[str, Any]:
     return {
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "torch_dtype": "bfloat16",
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "max_position_embeddings": 4096,
+        "num_key_value_heads": 2, "head_dim": 64, "hidden_act": "silu", "max_position_embeddings": 4096,
         "num_experts": experts, "moe_intermediate_size": width, "num_experts_per_tok": 10, "norm_topk_prob": True,
         "decoder_sparse_step": 1, "mlp_only_layers": [], "router_aux_loss_coef": 0.001, "rms_norm_eps": 1e-06,
         "rope_theta": 10000.0, "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02,

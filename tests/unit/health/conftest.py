@@ -50,7 +50,7 @@ def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
             told.requests.append((self.command, self.path, body))
             if told.hang and self.path.startswith(told.hang):
                 told.release.wait(20)
-                return
+                return None
             if self.path == "/health":
                 return self.answer(told.health, None)
             if told.key and self.headers.get("Authorization") != f"Bearer {told.key}":

@@ -49,7 +49,7 @@ def probe(phase: str, **given: Any) -> dict[str, Any]:
 def waited(
     probes: list[dict[str, Any]], timeout: float = 60, interval: float = 5
 ) -> tuple[Any, list[str], list[int]]:
-    """Wait over these answers, the last one again and again: (result, lines shown, restart bases asked with)."""
+    """Wait over these answers, the last one again and again: (result, lines shown, restart bases)."""
     clock, lines, bases = Clock(), [], []
 
     def look(mode: str, restarts_before: int) -> dict[str, Any]:

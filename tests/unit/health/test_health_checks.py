@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks import (
@@ -16,7 +16,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import L
 FILE = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 OTHER = "E=256,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 ON = {"linear": "torch", "moe": "triton"}
-NONE: dict[str, Optional[str]] = {"linear": None, "moe": None}
+NONE: dict[str, str | None] = {"linear": None, "moe": None}
 
 
 def facts(**given: Any) -> LogFacts:
@@ -90,7 +90,7 @@ def test_markers_must_be_exactly_those_of_the_model(
     ],
 )
 def test_a_route_that_is_not_taken_prints_no_marker(
-    states: dict[str, Any], switches: dict[str, str], explicit: dict[str, Optional[str]], reason: str
+    states: dict[str, Any], switches: dict[str, str], explicit: dict[str, str | None], reason: str
 ) -> None:
     wanted = name(["linear", "moe"])
     row = markers_check(wanted, "", states, switches, explicit, facts(markers=["moe"]), "journal")
@@ -101,7 +101,7 @@ def test_a_route_that_is_not_taken_prints_no_marker(
 
 
 def test_explicit_auto_is_no_choice() -> None:
-    explicit: dict[str, Optional[str]] = {"linear": "auto", "moe": None}
+    explicit: dict[str, str | None] = {"linear": "auto", "moe": None}
     row = markers_check(name(["linear"]), "", manifest(), ON, explicit, facts(), "journal")
     assert row["status"] == "fail"
 

@@ -26,9 +26,9 @@ def statuses(result: dict[str, Any]) -> dict[str, str]:
     return {row["check"]: row["status"] for row in result["checks"]}
 
 
-ALL = tuple(
-    "unit image manifest markers moe_config_file moe_config_loaded no_default_moe_config no_cutlass_error"
-    " health models completion".split()
+ALL = (
+    *("unit", "image", "manifest", "markers", "moe_config_file", "moe_config_loaded"),
+    *("no_default_moe_config", "no_cutlass_error", "health", "models", "completion"),
 )
 
 

@@ -85,7 +85,7 @@ def test_both_cutlass_texts(line: str) -> None:
 
 
 def test_default_config() -> None:
-    line = "WARNING Using default MoE config. Performance might be sub-optimal! Config file not found at E=1.json"
+    line = "Using default MoE config. Performance might be sub-optimal! Config file not found at E=1.json"
     assert read_log(line).default_config == line
 
 

@@ -1,4 +1,4 @@
-"""A local hub with the interface of huggingface.co, and a docker client that downloads from it as `hf` would."""
+"""A local hub with the interface of huggingface.co, and a docker client that downloads as `hf` would."""
 
 from __future__ import annotations
 
