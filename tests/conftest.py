@@ -37,6 +37,12 @@ def expose() -> None:
 
 expose()
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the whole suite."""
+    parser.addoption("--update-golden", action="store_true", help="write tests/role/golden/ anew instead of comparing")
+
+
 _PROGRAM = """
 import importlib, json, runpy, sys
 runpy.run_path(sys.argv[1])

@@ -22,10 +22,13 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks impor
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_http import Http, make_http
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import LogFacts, mask, read_log
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_node import Container, Node, Unit
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Finding, explain
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Finding, explain, root_error
 
 HTTP_TIMEOUT = 10.0
 TAIL_LINES = 40
+IN_CONTAINER = ("manifest", "markers", "moe_config_file", "moe_config_loaded")
+CONSEQUENCES = {"engine_failed", "default_moe_config"}
+"""Findings that do not explain why a server ended."""
 MANIFEST = "/opt/dgx-vllm/manifest.json"
 
 
@@ -82,6 +85,7 @@ class Health:
             "healthy": False,
             "checks": [self._unit_check(unit, failed)],
             "findings": [],
+            "root_error": "",
             "log_tail": [],
             "evidence": {},
         }
@@ -105,19 +109,14 @@ class Health:
             return result
         box = self.node.container()
         facts, origin = self._facts(unit, box)
-        manifest, manifest_error = (
-            self.node.execute_json(["cat", MANIFEST], 20.0) if box.running else ({}, box.error)
-        )
-        name, name_error = self._moe_name(box)
-        wanted = self.wanted
-        checks: list[Check] = list(result["checks"])
-        checks.append(self._image_check(box))
-        checks.append(manifest_check(manifest, manifest_error))
-        switches = {"linear": wanted.fp8_linear, "moe": wanted.fp8_moe}
-        explicit = {"linear": box.option("--linear-backend"), "moe": box.option("--moe-backend")}
-        checks.append(markers_check(name, name_error, manifest, switches, explicit, facts, origin))
-        checks += config_checks(name, name_error, facts, origin, wanted.moe_config_required)
-        checks += log_checks(facts, origin, wanted.moe_config_required)
+        checks: list[Check] = [*result["checks"], self._image_check(box)]
+        name: dict[str, Any] = {}
+        if box.running:
+            name, name_error = self._moe_name(box)
+            checks += self._routing_checks(box, name, name_error, facts, origin)
+        else:
+            checks += [check(row, "skip", "not asked: the container is not running") for row in IN_CONTAINER]
+        checks += log_checks(facts, origin, self.wanted.moe_config_required)
         checks += http_checks
         result["checks"] = checks
         bad = [row for row in checks if row["status"] == "fail"]
@@ -129,18 +128,14 @@ class Health:
             result["summary"] = self._failure_text(result)
         else:
             result["summary"] = self._success_text(checks)
-            result["evidence"] = self._evidence(unit, box, facts)
+            result["evidence"] = self._evidence(unit, box, facts, origin)
         return result
-
-    # -- pieces
-    # -----------------------------------------------------------------------------------------------
 
     def _unit_check(self, unit: Unit, failed: bool) -> Check:
         name = self.wanted.unit
         if unit.error:
-            return check(
-                "unit", "fail", unit.error, "systemd must run on the node: try systemctl is-system-running."
-            )
+            remedy = "systemd must run on the node: try systemctl is-system-running."
+            return check("unit", "fail", unit.error, remedy)
         if not unit.exists:
             remedy = f"Run site.yml --tags service to install {name}."
             return check("unit", "fail", unit.describe(), remedy)
@@ -165,9 +160,20 @@ class Health:
             return check("image", "fail", f"the container runs {box.image_id}, wanted is {wanted}", remedy)
         return check("image", "pass", box.image_id)
 
+    def _routing_checks(
+        self, box: Container, name: dict[str, Any], name_error: str, facts: LogFacts, origin: str
+    ) -> list[Check]:
+        wanted = self.wanted
+        manifest, error = self.node.execute_json(["cat", MANIFEST], 20.0)
+        switches = {"linear": wanted.fp8_linear, "moe": wanted.fp8_moe}
+        explicit = {"linear": box.option("--linear-backend"), "moe": box.option("--moe-backend")}
+        return [
+            manifest_check(manifest, error),
+            markers_check(name, name_error, manifest, switches, explicit, facts, origin),
+            *config_checks(name, name_error, facts, origin, wanted.moe_config_required),
+        ]
+
     def _moe_name(self, box: Container) -> tuple[dict[str, Any], str]:
-        if not box.running:
-            return {}, box.error or "the container is not running"
         model = self.wanted.model_path or box.environment.get("MODEL", "")
         if not model:
             return {}, "no model is known to ask for"
@@ -191,7 +197,8 @@ class Health:
             if kept.start_retained:
                 return kept, "docker"
         evidence = self.evidence
-        if unit.invocation_id and evidence.get("invocation_id") == unit.invocation_id:
+        same_run = unit.invocation_id and evidence.get("invocation_id") == unit.invocation_id
+        if same_run and evidence.get("known"):
             markers = [str(item) for item in evidence.get("markers") or []]
             configs = [str(item) for item in evidence.get("config_loaded") or []]
             default = facts.default_config or evidence.get("default_config")
@@ -199,12 +206,12 @@ class Health:
             return known, "evidence"
         return facts, "none"
 
-    def _evidence(self, unit: Unit, box: Container, facts: LogFacts) -> dict[str, Any]:
-        if not facts.start_retained and self.evidence.get("invocation_id") != unit.invocation_id:
-            return {}
+    def _evidence(self, unit: Unit, box: Container, facts: LogFacts, origin: str) -> dict[str, Any]:
+        """What to record of this run; `known` is false when its log could not be read from the beginning."""
         return {
             "invocation_id": unit.invocation_id,
             "image_id": box.image_id,
+            "known": origin != "none",
             "markers": facts.markers,
             "config_loaded": facts.config_loaded,
             "default_config": facts.default_config,
@@ -271,15 +278,24 @@ class Health:
         text = mask("\n".join(lines), [self.wanted.api_key])
         findings: list[Finding] = explain(text)
         result["findings"] = [dict(item._asdict()) for item in findings]
+        result["root_error"] = root_error(text)
         result["log_tail"] = text.splitlines()[-TAIL_LINES:]
 
     def _failure_text(self, result: dict[str, Any]) -> str:
         bad = [row for row in result["checks"] if row["status"] == "fail"]
         causes = [f"{item['sentence']} {item['remedy']}" for item in result["findings"][:2]]
+        if result["root_error"] and {item["id"] for item in result["findings"]} <= CONSEQUENCES:
+            causes.insert(0, f"{result['root_error'].rstrip('.')}.")
         if result["failed_unit"] and causes:
             return f"{self.wanted.unit} failed ({result['unit_state']}): {' '.join(causes)}"
         parts = [f"{row['check']}: {row['found'].rstrip('.')}. {row['remedy']}".strip() for row in bad]
-        return f"{self.wanted.unit} is not healthy. " + " ".join(parts)
+        cause = f"The log says: {causes[0]} " if causes and self._serves_badly(bad) else ""
+        return f"{self.wanted.unit} is not healthy. {cause}" + " ".join(parts)
+
+    @staticmethod
+    def _serves_badly(bad: list[Check]) -> bool:
+        """Whether a check failed whose own remedy is only to read the log."""
+        return any(row["check"] in ("image", "health", "completion") for row in bad)
 
     def _success_text(self, checks: list[Check]) -> str:
         warned = [row["check"] for row in checks if row["status"] == "warn"]

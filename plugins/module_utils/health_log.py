@@ -41,7 +41,8 @@ _PROGRESS = re.compile(
     r" graphs[^:]*|Downloading[^:]*|Fetching[^:]*):\s*(?P<percent>\d+)\s*%"
 )
 _RUN_START = re.compile(
-    r"\[dgx-vllm\] exec: |vLLM API server version|non-default args|Initializing a V1 LLM engine|Starting to load model"
+    r"\[dgx-vllm\] exec: |vLLM API server version|non-default args"
+    r"|Initializing a V1 LLM engine|Starting to load model"
 )
 _CONFIG = re.compile(r"Using configuration from (?P<path>.+?\.json) for MoE layer")
 _CUTLASS = re.compile(r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found")

@@ -45,6 +45,10 @@ REBUILD = (
 )
 
 
+_ERROR = re.compile(r"(?:^|\s)(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception): .+")
+_ECHO = re.compile(r"EngineDeadError|Engine core initialization failed|WorkerProc initialization failed")
+
+
 def _entry(name: str, pattern: str, sentence: str, remedy: str) -> Entry:
     return Entry(name, re.compile(pattern, re.IGNORECASE), sentence, remedy)
 
@@ -134,6 +138,12 @@ TABLE: tuple[Entry, ...] = (
         " full one).",
     ),
     _entry(
+        "permission",
+        r"\[Errno 13\]|PermissionError: ",
+        "The server may not read or write a file of its own.",
+        "Check owner and mode of the path the line names: the models and cache directories must be the container's.",
+    ),
+    _entry(
         "port_in_use",
         r"\[Errno 98\]|Address already in use|port is already allocated",
         "The port is taken by another process.",
@@ -182,7 +192,7 @@ TABLE: tuple[Entry, ...] = (
     ),
     _entry(
         "model_offline",
-        r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled|HF_HUB_OFFLINE",
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
         "The server runs offline and a file of the model is not on this node.",
         "Run site.yml --tags model: it fetches what is missing and checks it.",
     ),
@@ -208,7 +218,8 @@ TABLE: tuple[Entry, ...] = (
     ),
     _entry(
         "image_denied",
-        r"pull access denied|unauthorized: .*|denied: .*|no basic auth credentials|insufficient_scope",
+        r"pull access denied|unauthorized: (?:authentication|incorrect|access)|no basic auth credentials"
+        r"|denied: (?:requested )?access|insufficient_scope",
         "The registry refused the login or this account may not pull the image.",
         "Check dgx_vllm_registry_username and dgx_vllm_registry_password (vault), and the image's name.",
     ),
@@ -274,6 +285,13 @@ def explain(text: str) -> list[Finding]:
         if line is not None:
             found.append(Finding(entry.id, entry.sentence, entry.remedy, line[:400]))
     return found
+
+
+def root_error(text: str) -> str:
+    """The last exception in a log that is a cause, not its echo in another process; "" when there is none."""
+    matches = [match for line in re.split(r"[\r\n]+", text) for match in _ERROR.finditer(line)]
+    causes = [match for match in matches if not _ECHO.search(match[0])]
+    return causes[-1][0].strip()[:300] if causes else ""
 
 
 def remedy_of(name: str) -> str:

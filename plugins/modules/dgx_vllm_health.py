@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine
+
 DOCUMENTATION = r"""
 module: dgx_vllm_health
 short_description: Wait for a vLLM service and check that it really serves
@@ -173,6 +178,10 @@ findings:
   type: list
   elements: dict
   returned: always
+root_error:
+  description: The last exception in the log that is a cause; empty while all is well.
+  type: str
+  returned: always
 log_tail:
   description: The last 40 lines of the log of the run that failed, secrets masked; empty while all is well.
   type: list
@@ -183,11 +192,6 @@ evidence:
   type: dict
   returned: always
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine
 
 
 def argument_spec() -> dict[str, Any]:

@@ -5,6 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (
+    ModelError,
+    Request,
+    ensure,
+)
+
 DOCUMENTATION = r"""
 module: dgx_vllm_model
 short_description: Make a model's weights present and verified
@@ -87,15 +96,6 @@ msg:
   type: str
   returned: always
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (
-    ModelError,
-    Request,
-    ensure,
-)
 
 
 def argument_spec() -> dict[str, Any]:

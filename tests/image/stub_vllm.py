@@ -156,6 +156,7 @@ class World:
             "has_deep_gemm": answer(False),
             "has_flashinfer": answer(False),
             "has_flashinfer_moe": answer(False),
+            "is_supported_config_trtllm": answer((False, "not here")),
             "is_supported_config_trtllm_fp8": answer((False, "not here")),
             "cutlass_group_gemm_supported": answer(True),
             "cutlass_scaled_mm_supports_fp8": answer(True),

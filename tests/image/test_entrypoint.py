@@ -43,12 +43,12 @@ print(json.dumps({{"argv": sys.argv, "env": kept, "pid": os.getpid()}}), flush=T
 """
 
 WAITING_VLLM = f"""#!{sys.executable}
-import signal, sys, time
+import os, signal, sys, time
 def stop(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    os.write(1, b"got " + signal.Signals(number).name.encode() + b"\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 time.sleep(30)
 """
 

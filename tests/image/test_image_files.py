@@ -146,14 +146,55 @@ def test_health_check_follows_the_server(command: str, env: dict[str, str], url:
     assert _module("healthcheck").target(command.split(), env) == url
 
 
-def test_dockerfile_for_the_classic_builder() -> None:
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.wheel", "Dockerfile.source"])
+def test_dockerfile_for_the_classic_builder(name: str) -> None:
     """Docker 20.10 without BuildKit: no RUN --mount, no COPY --chmod, no heredoc, no syntax line; patch layer last."""
-    lines = (IMAGE / "Dockerfile").read_text().splitlines()
+    lines = (IMAGE / name).read_text().splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
     assert not any(word in line for line in code for word in ("--mount", "--chmod", "--link", "<<"))
     assert not any("syntax=" in line for line in lines)
-    assert code[-2].startswith("COPY ") and "install_patch.py" in code[-1]
-    assert not any(line.startswith(("RUN", "COPY", "ADD")) for line in code[:-2])
+    assert code[-2].startswith("COPY . ") and "install_patch.py" in code[-1]
+    if name == "Dockerfile":
+        assert not any(line.startswith(("RUN", "COPY", "ADD")) for line in code[:-2])
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.wheel", "Dockerfile.source"])
+def test_modes_have_one_interface(name: str) -> None:
+    """Entry point, command, health check and cache variables are the same whatever the mode."""
+
+    def interface(file: str) -> list[str]:
+        words = (
+            "HEALTHCHECK",
+            "CMD",
+            "    CMD",
+            "ENTRYPOINT",
+            "ENV PYTHONPATH",
+            "    VLLM_CACHE",
+            "    T",
+            "    F",
+        )
+        kept = [
+            line.removesuffix(" \\")
+            for line in (IMAGE / file).read_text().splitlines()
+            if line.startswith(words)
+        ]
+        return [line.replace("${PYTHONPATH:+:${PYTHONPATH}}", "") for line in kept]
+
+    assert interface(name) == interface("Dockerfile")
+
+
+def test_lock_pins_by_hash_for_both_machines() -> None:
+    lines = (IMAGE / "locks" / "vllm.txt").read_text().splitlines()
+    pins = [line.split() for line in lines if not line.startswith("#")]
+    names = {words[0].partition("==")[0]: words[0].partition("==")[2] for words in pins}
+    assert names["vllm"] == "0.33.0" and names["torch"] == "2.14.0" and names["triton"] == "3.8.0"
+    assert "flashinfer-python" in names and "xgrammar" in names
+    for words in pins:
+        assert 1 <= len(words) - 1 <= 2 and all(word.startswith("--hash=sha256:") for word in words[1:]), (
+            words
+        )
+    compiled = next(words for words in pins if words[0].startswith("vllm=="))
+    assert len(compiled) == 3, "one wheel each for aarch64 and x86_64"
 
 
 def test_scripts_are_executable() -> None:

@@ -122,7 +122,7 @@ MUTILATIONS = {
     "parameter added": ("def {function}(", "def {function}(surprise=None, "),
     "anchor gone": ("{anchor}", "if True:"),
     "syntax error": ("def {function}(", "def def {function}("),
-    "name gone": ("current_platform", "platform_now"),
+    "name gone": ("{name}", "renamed_elsewhere"),
     "file gone": ("", ""),
 }
 
@@ -143,8 +143,9 @@ def test_mutilated_file_is_refused(
     function = entry["function"].rpartition(".")[2]
     layouts = [x for x in LAYOUTS if x.file == entry["file"] and x.function == entry["function"]]
     anchor = next(x for x in layouts if f"`{x.anchor}`" in entry["reason"]).anchor
+    name = "current_platform" if route == "linear" else "Fp8MoeBackend"
     anchor = "if current_platform.is_rocm():" if "…" in anchor else anchor
-    old, new = (part.format(function=function, anchor=anchor) for part in MUTILATIONS[how])
+    old, new = (part.format(function=function, anchor=anchor, name=name) for part in MUTILATIONS[how])
     path = root / entry["file"]
     if how == "file gone":
         path.unlink()

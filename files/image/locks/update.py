@@ -27,8 +27,22 @@ INDEX = os.environ.get("UV_INDEX_URL", "https://pypi.org/simple").rstrip("/")
 
 def resolve(machine: str) -> dict[str, str]:
     """name -> version for one machine, wheels only."""
-    command = ["uv", "pip", "compile", "--no-config", "--no-header", "--no-annotate", "--only-binary", ":all:"]
-    command += ["--python-platform", f"{machine}-manylinux_2_{GLIBC}", "--python-version", f"{PYTHON[0]}.{PYTHON[1]}"]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "--no-config",
+        "--no-header",
+        "--no-annotate",
+        "--only-binary",
+        ":all:",
+    ]
+    command += [
+        "--python-platform",
+        f"{machine}-manylinux_2_{GLIBC}",
+        "--python-version",
+        f"{PYTHON[0]}.{PYTHON[1]}",
+    ]
     command += ["--override", str(HERE / "overrides.in"), "--index-url", INDEX, str(HERE / "vllm.in")]
     text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
@@ -43,7 +57,7 @@ def rank(filename: str, machine: str) -> int | None:
     own = f"cp{PYTHON[0]}{PYTHON[1]}"
     exact = own in interpreters and own in abis
     stable = "abi3" in abis and any(minor <= PYTHON[1] for minor in minors)
-    pure = "none" in abis and ("py3" in interpreters or own in interpreters)
+    pure = "none" in abis and any(re.fullmatch(rf"py3\d*|{own}", i) for i in interpreters)
     if not (exact or stable or pure):
         return None
     best = -1
@@ -74,7 +88,9 @@ def wheel_hash(name: str, files: list[dict[str, object]], version: str, machine:
 
 def listing(name: str) -> list[dict[str, object]]:
     """The index's files of a project (PEP 691)."""
-    request = urllib.request.Request(f"{INDEX}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    request = urllib.request.Request(
+        f"{INDEX}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+    )
     with urllib.request.urlopen(request, timeout=120) as answer:
         files: list[dict[str, object]] = json.load(answer)["files"]
     return files
@@ -86,7 +102,9 @@ def main() -> int:
     first = pins[MACHINES[0]]
     if any(pins[machine] != first for machine in MACHINES):
         raise SystemExit("update.py: the machines resolve to different versions: split vllm.txt by machine.")
-    lines = ["# Written by update.py from vllm.in and overrides.in; wheels for CPython 3.12 on aarch64 and x86_64."]
+    lines = [
+        "# Written by update.py from vllm.in and overrides.in; wheels for CPython 3.12 on aarch64 and x86_64."
+    ]
     for name, version in sorted(first.items()):
         files = listing(name)
         hashes = sorted({wheel_hash(name, files, version, machine) for machine in MACHINES})

@@ -83,11 +83,13 @@ if _dgx_routes.moe_route(current_platform):
 """
 )
 
+# vLLM 0.15 has no current_platform in this module, so it is imported on the spot.
 _MOE_15 = (
     _IMPORT
-    + """
+    + """from vllm.platforms import current_platform as _dgx_platform
+
 _dgx_choice = _dgx_routes.moe_choice(
-    platform=current_platform,
+    platform=_dgx_platform,
     available=AVAILABLE_BACKENDS,
     wanted=(Fp8MoeBackend.TRITON, Fp8MoeBackend.BATCHED_TRITON),
     kernel_classes=backend_to_kernel_cls,

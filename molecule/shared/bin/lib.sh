@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # names for those who source this file
 # What the test bed's scripts share. Source it; it sets the names below and runs nothing else.
 #   BED_ROOT    the checkout           BED_SHARED  molecule/shared in it
 #   BED_CACHE   what is kept between runs, named by the hash of what it was made from

@@ -173,7 +173,16 @@ def test_no_container(node: Any, vllm: Any) -> None:
     node.container = {}
     result = health(node, vllm).full()
     assert statuses(result)["image"] == "fail"
+    assert statuses(result)["manifest"] == statuses(result)["markers"] == "skip"
     assert "No such container" in result["summary"]
+
+
+def test_the_log_names_the_cause_of_a_completion_that_fails(node: Any, vllm: Any) -> None:
+    node.log.append("(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
+    vllm.told.completion_status = 500
+    summary = health(node, vllm).full()["summary"]
+    assert "ran out of memory" in summary
+    assert "engine dead" in summary
 
 
 def test_the_start_of_the_log_may_come_from_docker(node: Any, vllm: Any) -> None:
@@ -195,7 +204,22 @@ def test_evidence_of_the_same_run_stands_in_for_a_lost_log(node: Any, vllm: Any)
     assert statuses(result)["markers"] == "warn"
     assert result["healthy"]
     assert "warnings: markers" in result["summary"]
-    assert result["evidence"] == {}
+    assert (result["evidence"]["invocation_id"], result["evidence"]["known"]) == ("run3", False)
+    assert statuses(health(node, vllm, result["evidence"]).full())["markers"] == "warn"
+
+
+def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
+    node.unit.update({"ActiveState": "failed", "SubState": "failed", "Result": "exit-code"})
+    node.journal = [
+        {
+            "_SYSTEMD_INVOCATION_ID": "run2",
+            "MESSAGE": "(EngineCore pid=9) ValueError: Something nobody foresaw",
+        },
+        {"_SYSTEMD_INVOCATION_ID": "run2", "MESSAGE": "RuntimeError: Engine core initialization failed. See"},
+    ]
+    result = health(node, vllm).probe()
+    assert result["root_error"] == "ValueError: Something nobody foresaw"
+    assert "Something nobody foresaw." in result["summary"]
 
 
 def test_expert_parallelism_is_part_of_the_question(node: Any, vllm: Any) -> None:

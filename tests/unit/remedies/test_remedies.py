@@ -10,6 +10,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
     TABLE,
     explain,
     remedy_of,
+    root_error,
 )
 
 HUB = "https://huggingface.co"
@@ -58,6 +59,8 @@ TEXTS = [
     ("image_missing", "Error response from daemon: manifest for host/x:y not found: manifest unknown"),
     ("image_denied", "Error response from daemon: pull access denied for x, repository does not exist"),
     ("image_denied", "unauthorized: authentication required"),
+    ("image_denied", "denied: requested access to the resource is denied"),
+    ("permission", "PermissionError: [Errno 13] Permission denied: '/cache/vllm'"),
     ("image_tls", "x509: certificate signed by unknown authority"),
     ("network", "dial tcp: lookup registry.example on 192.0.2.1:53: no such host"),
     ("network", "net/http: request canceled while waiting for connection (Client.Timeout exceeded)"),
@@ -96,8 +99,28 @@ def test_a_cause_comes_before_its_consequence() -> None:
 
 
 def test_a_healthy_log_explains_nothing() -> None:
-    text = "INFO: GET /health 200 OK\nAvg prompt throughput: 0.0 tokens/s\nApplication startup complete."
-    assert explain(text) == []
+    lines = [
+        "INFO 11-24 03:04:43 [arg_utils.py:916] HF_HUB_OFFLINE is True, replace model_id [m] to model_path [/models/m]",
+        "(EngineCore pid=8) INFO [fp8.py:528] Using TRITON Fp8 MoE backend out of potential backends: ['AITER'].",
+        "WARNING [system_utils.py:255] Found ulimit of 20000 and failed to automatically increase with error current",
+        "set_mempolicy: Operation not permitted",
+        "Avg prompt throughput: 0.0 tokens/s",
+        "INFO:     Application startup complete.",
+    ]
+    assert explain("\n".join(lines)) == []
+    assert root_error("\n".join(lines)) == ""
+
+
+def test_the_cause_is_told_from_its_echo() -> None:
+    log = (
+        "(EngineCore pid=37) ERROR 11-24 03:05:13 [core.py:1512]     return self._op(*args, **kwargs)\n"
+        "(EngineCore pid=37) ERROR 11-24 03:05:13 [core.py:1512] RuntimeError: Unsupported head_dim=16\n"
+        "(APIServer pid=1) ERROR [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore"
+        " encountered an issue. See stack trace (above) for the root cause.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\n"
+    )
+    assert root_error(log) == "RuntimeError: Unsupported head_dim=16"
+    assert [item.id for item in explain(log)] == ["engine_failed"]
 
 
 def test_the_three_known_troubles_have_their_remedies() -> None:

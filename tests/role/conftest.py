@@ -1,0 +1,88 @@
+"""The role's own rendering, done once a session by ansible-playbook on this machine, without a node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_run import ROOT, command
+
+HERE = Path(__file__).resolve().parent
+ROLE = ROOT / "roles/dgx_vllm"
+KEPT = {
+    "draft": "{{ __dgx_vllm_draft }}",
+    "unit": "{{ __dgx_vllm_unit_text }}",
+    "env": "{{ __dgx_vllm_env }}",
+    "release": "{{ __dgx_vllm_release }}",
+    "serve_args": "{{ __dgx_vllm_serve_args }}",
+    "docker_args": "{{ __dgx_vllm_docker_args }}",
+    "image": "{{ __dgx_vllm_image_ref }}",
+    "build_tag": "{{ __dgx_vllm_build_tag }}",
+}
+
+
+def renderer(place: Path) -> Path:
+    """A role with the real defaults, vars and templates, whose only task is the real one that renders a release."""
+    role = place / "roles/dgx_vllm"
+    (role / "tasks").mkdir(parents=True)
+    for name in ("defaults", "vars", "templates"):
+        (role / name).symlink_to(ROLE / name)
+    (place / "files").symlink_to(ROOT / "files")
+    tasks = yaml.safe_load((ROLE / "tasks/service.yml").read_text(encoding="utf-8"))
+    (render,) = (task for task in tasks if task["name"] == "Render the release")
+    keep = {
+        "name": "Keep what was rendered",
+        "ansible.builtin.copy": {
+            "content": "{{ __kept | to_json }}",
+            "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
+            "mode": "0600",
+        },
+        "vars": {"__kept": KEPT},
+    }
+    (role / "tasks/main.yml").write_text(json.dumps([render, keep]), encoding="utf-8")
+    play = {"hosts": "all", "gather_facts": False, "roles": ["dgx_vllm"]}
+    (place / "render.yml").write_text(json.dumps([play]), encoding="utf-8")
+    return place / "render.yml"
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """By case of cases.yml: unit and environment file as text, and the lists that they were made from."""
+    place = tmp_path_factory.mktemp("render")
+    done = command(
+        "ansible-playbook",
+        "-i",
+        str(HERE / "cases.yml"),
+        str(renderer(place)),
+        home=place / "home",
+        ANSIBLE_ROLES_PATH=str(place / "roles"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in place.glob("*.json")}
+
+
+@pytest.fixture(scope="session")
+def cases() -> dict[str, dict[str, Any]]:
+    """The variables of each case."""
+    hosts = yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))["all"]["hosts"]
+    assert isinstance(hosts, dict)
+    return hosts
+
+
+@pytest.fixture(scope="session")
+def specs() -> dict[str, Any]:
+    """meta/argument_specs.yml: entry point -> spec."""
+    found = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture(scope="session")
+def defaults() -> dict[str, Any]:
+    """defaults/main.yml."""
+    found = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found

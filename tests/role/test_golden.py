@@ -1,0 +1,181 @@
+"""Unit and environment file for five variable sets, and what they mean when systemd and Docker read them.
+
+After a change that is meant: pytest tests/role --update-golden, then look at the difference.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import readers
+from ansible_run import ROOT
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+CASES = ("hub", "everything", "local_path", "cdi", "build")
+Rendered = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def entrypoint() -> ModuleType:
+    """The image's entry point, which reads VLLM_EXTRA_ARGS."""
+    spec = importlib.util.spec_from_file_location("dgx_vllm_entrypoint", ROOT / "files/image/entrypoint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("part", "suffix"), [("draft", "service"), ("env", "env")])
+def test_text_is_the_golden_one(
+    rendered: Rendered, case: str, part: str, suffix: str, request: pytest.FixtureRequest
+) -> None:
+    text = rendered[case][part].replace(rendered[case]["build_tag"], "@BUILD@")
+    file = GOLDEN / f"{case}.{suffix}"
+    if request.config.getoption("--update-golden"):
+        GOLDEN.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == text, f"{file.name} differs; if it is meant: pytest --update-golden"
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {file.stem for file in GOLDEN.iterdir()} == set(CASES)
+
+
+def test_numbers_as_strings_render_the_same(rendered: Rendered) -> None:
+    """`-e dgx_vllm_port=8123` gives a string; a release must not differ by that."""
+    assert rendered["everything_as_strings"] == rendered["everything"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_release_is_named_by_its_content(rendered: Rendered, case: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{12}", rendered[case]["release"])
+    assert rendered[case]["unit"] == rendered[case]["draft"].replace("@RELEASE@", rendered[case]["release"])
+    assert readers.setting(rendered[case]["unit"], "X-DgxVllm-Release") == [rendered[case]["release"]]
+    assert len({rendered[name]["release"] for name in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_template_is_left_in_the_text(rendered: Rendered, case: str) -> None:
+    for part in ("unit", "env"):
+        text = rendered[case][part]
+        assert not [mark for mark in ("{{", "{%", "@RELEASE@", "\n\n\n", "None") if mark in text]
+        assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_docker_reads_the_arguments_back(rendered: Rendered, case: str, entrypoint: ModuleType) -> None:
+    found = readers.docker_env_file(rendered[case]["env"])
+    wanted = [str(argument) for argument in rendered[case]["serve_args"]]
+    assert shlex.split(found["VLLM_EXTRA_ARGS"]) == wanted
+    assert entrypoint.split_words(found["VLLM_EXTRA_ARGS"]) == wanted
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_extra_arguments_are_the_last_ones(rendered: Rendered, cases: Rendered, case: str) -> None:
+    extra = cases[case].get("dgx_vllm_extra_args", [])
+    assert rendered[case]["serve_args"][len(rendered[case]["serve_args"]) - len(extra) :] == extra
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_docker_reads_the_settings_back(rendered: Rendered, cases: Rendered, case: str) -> None:
+    found = readers.docker_env_file(rendered[case]["env"])
+    given = cases[case]
+    assert found["MODEL"] == given["dgx_vllm_model"]
+    assert found["PORT"] == str(given.get("dgx_vllm_port", 8000))
+    assert found["HF_HUB_OFFLINE"] == "1"
+    assert found.get("VLLM_API_KEY") == given.get("dgx_vllm_api_key")
+    assert "VLLM_PORT" not in found
+    for name, value in given.get("dgx_vllm_extra_env", {}).items():
+        assert found[name] == str(value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_environment_names_no_variable_twice(rendered: Rendered, case: str) -> None:
+    lines = [line.split("=")[0] for line in rendered[case]["env"].splitlines() if line]
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_systemd_runs_just_the_command_that_is_meant(rendered: Rendered, case: str) -> None:
+    one = rendered[case]
+    (line,) = readers.setting(one["unit"], "ExecStart")
+    arguments = [str(argument).replace("@RELEASE@", one["release"]) for argument in one["docker_args"]]
+    wanted = ["/usr/bin/docker", "run", "--rm", *arguments, one["image"], "serve"]
+    assert readers.systemd_words(line) == wanted
+    if not readers.systemd_parser():
+        assert readers.parsed_by_systemd([line]) == [wanted]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_secret_is_in_the_unit(rendered: Rendered, cases: Rendered, specs: Rendered, case: str) -> None:
+    options = specs["main"]["options"]
+    secrets = [name for name, option in options.items() if option.get("no_log")]
+    assert secrets
+    for name in secrets:
+        value = cases[case].get(name)
+        assert not value or value not in rendered[case]["unit"], name
+    for name in ("dgx_vllm_hf_token", "dgx_vllm_registry_password"):
+        value = cases[case].get(name)
+        assert not value or value not in rendered[case]["env"], f"the server does not need {name}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_container_is_not_privileged(rendered: Rendered, case: str) -> None:
+    arguments = rendered[case]["docker_args"]
+    assert "--cap-drop=ALL" in arguments
+    assert "--security-opt=no-new-privileges" in arguments
+    assert not [argument for argument in arguments if argument.startswith(("--privileged", "--cap-add"))]
+    assert [argument for argument in arguments if argument.startswith(("--gpus", "--device=nvidia"))] == [
+        "--device=nvidia.com/gpu=all" if case == "cdi" else "--gpus=all"
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
+    """systemd must outwait docker stop, or it kills the server while it finishes its requests."""
+    unit = rendered[case]["unit"]
+    (stop,) = readers.setting(unit, "ExecStop")
+    words = readers.systemd_words(stop)
+    docker_waits = int(words[words.index("--time") + 1])
+    assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_restarts_are_bounded(rendered: Rendered, cases: Rendered, case: str) -> None:
+    unit = rendered[case]["unit"]
+    assert readers.setting(unit, "Restart") == ["on-failure"]
+    assert readers.setting(unit, "StartLimitBurst") == [str(cases[case].get("dgx_vllm_restart_limit", 3) + 1)]
+    window = int(readers.setting(unit, "StartLimitIntervalSec")[0])
+    assert window > int(readers.setting(unit, "RestartSec")[0])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_systemd_analyze_finds_nothing(rendered: Rendered, case: str, tmp_path: Path) -> None:
+    tool = shutil.which("systemd-analyze")
+    if not tool:
+        pytest.skip("systemd-analyze is not installed")
+    # The command itself need not be on this machine.
+    unit = rendered[case]["unit"].replace("/usr/bin/docker", shutil.which("true") or "/bin/true")
+    (tmp_path / "dgx-vllm.service").write_text(unit, encoding="utf-8")
+    (tmp_path / "docker.service").write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
+    done = subprocess.run(
+        [tool, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / "dgx-vllm.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if "Failed to initialize manager" in done.stderr:
+        pytest.skip(f"systemd-analyze cannot work here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert "dgx-vllm.service" not in done.stderr, done.stderr
