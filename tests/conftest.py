@@ -40,7 +40,9 @@ expose()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the whole suite."""
-    parser.addoption("--update-golden", action="store_true", help="write tests/role/golden/ anew instead of comparing")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/role/golden/ anew instead of comparing"
+    )
 
 
 _PROGRAM = """

@@ -25,7 +25,11 @@ def explain_text(output: str) -> str:
 
 def preflight_sentences(rows: Iterable[Mapping[str, str]], host: str) -> list[str]:
     """One sentence a row of `preflight`: where, what is wrong, how to mend it."""
-    return [f"{host}: {row['check']}: {row['found']}. {row['reason']} {row['remedy']}".strip() for row in rows]
+    return [
+        " ".join([f"{host}: {row['check']}:", *(f"{part.rstrip('.')}." for part in parts if part)])
+        for row in rows
+        for parts in [(row["found"], row["reason"], row["remedy"])]
+    ]
 
 
 def systemd_quote(argument: str) -> str:
@@ -41,9 +45,10 @@ def tree_digest(folder: str, *more: str) -> str:
     digest = hashlib.sha256("\0".join(more).encode())
     root = Path(folder)
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not IGNORED & set(path.parts):
+        name = path.relative_to(root)
+        if path.is_file() and not IGNORED & set(name.parts):
             executable = "x" if path.stat().st_mode & 0o100 else "-"
-            digest.update(f"\0{path.relative_to(root).as_posix()}\0{executable}\0".encode())
+            digest.update(f"\0{name.as_posix()}\0{executable}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -48,6 +48,12 @@ OWN_ENVIRONMENT = {
     "DGX_VLLM_FP8_LINEAR": "fp8_linear",
     "DGX_VLLM_FP8_MOE": "fp8_moe",
 }
+# Set by the role to folders that are mounted; a second line of the same name would win or lose by accident.
+RESERVED_ENVIRONMENT = (
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
+    "FLASHINFER_WORKSPACE_BASE",
+)  # fmt: skip
+FOLDERS = ("models_dir", "cache_dir", "tuned_config_dir")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
@@ -59,9 +65,9 @@ def mistakes(settings: Settings) -> list[str]:
     value of a secret.
     """
     values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
-    wrong_types = list(_types(values))
-    if wrong_types or values["state"] == "absent":
-        return wrong_types
+    wrong = [*_types(values)] or [*_line_breaks(values), *_folders(values)]
+    if wrong or values["state"] == "absent":
+        return wrong
     return [
         *_numbers(values),
         *_model(values),
@@ -74,9 +80,26 @@ def mistakes(settings: Settings) -> list[str]:
 def _types(values: Settings) -> Iterator[str]:
     for name in LISTS:
         if not isinstance(values[name], list):
-            yield f"dgx_vllm_{name} must be a list; write it as [\"…\"] or one item a line."
+            yield f'dgx_vllm_{name} must be a list; write it as ["…"] or one item a line.'
     if not isinstance(values["extra_env"], Mapping):
         yield "dgx_vllm_extra_env must be a dictionary; write it as NAME: value, one a line."
+
+
+def _line_breaks(values: Settings) -> Iterator[str]:
+    named = {f"extra_env.{key}": value for key, value in values["extra_env"].items()}
+    for name, value in {**values, **named}.items():
+        texts = value if isinstance(value, list) else [value]
+        if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
+            yield f"dgx_vllm_{name} has a line break, which no unit or environment file can hold; take it out."
+
+
+def _folders(values: Settings) -> Iterator[str]:
+    for name in FOLDERS:
+        value = values[name]
+        if value and (not value.startswith("/") or ":" in value):
+            yield f"dgx_vllm_{name} is {value!r}; give it an absolute path without a colon, which Docker splits at."
+    if values["model"].startswith("/") and ":" in values["model"]:
+        yield f"dgx_vllm_model is {values['model']!r}; Docker splits a path at a colon: rename the folder."
 
 
 def _numbers(values: Settings) -> Iterator[str]:
@@ -131,7 +154,7 @@ def _image(values: Settings) -> Iterator[str]:
 
 def _arguments(values: Settings) -> Iterator[str]:
     for argument in values["extra_args"]:
-        flag = str(argument).split("=", 1)[0]
+        flag = str(argument).split("=", 1)[0].replace("_", "-")
         if flag in OWN_FLAGS:
             yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
     for argument in values["container_extra_args"]:
@@ -140,16 +163,12 @@ def _arguments(values: Settings) -> Iterator[str]:
 
 
 def _environment(values: Settings) -> Iterator[str]:
-    for name, value in values["extra_env"].items():
+    for name in values["extra_env"]:
         if name in OWN_ENVIRONMENT:
             yield f"dgx_vllm_extra_env has {name}; set dgx_vllm_{OWN_ENVIRONMENT[name]} instead."
+        elif name in RESERVED_ENVIRONMENT:
+            yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; take it out."
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
         elif not re.fullmatch(r"[A-Za-z_]\w*", name):
             yield f"dgx_vllm_extra_env has {name!r}, which cannot name an environment variable; rename it."
-        if "\n" in str(value):
-            yield f"dgx_vllm_extra_env.{name} has a line break, which an environment file cannot hold; take it out."
-    for name in ("model", "api_key", "hf_token", "extra_args"):
-        texts = values[name] if isinstance(values[name], list) else [values[name]]
-        if any("\n" in str(text) for text in texts):
-            yield f"dgx_vllm_{name} has a line break, which an environment file cannot hold; take it out."

@@ -31,8 +31,26 @@ WANTED = (
     "files/image/.dockerignore",
     "files/image/entrypoint.py",
 )
-UNWANTED = ("tests", "molecule", "inventory", "reports", "scripts", "requirements.txt", "pyproject.toml", "ansible.cfg")
-PARTS = ("__pycache__", ".collections", ".git", ".ansible", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+UNWANTED = (
+    "tests",
+    "molecule",
+    "inventory",
+    "reports",
+    "scripts",
+    "requirements.txt",
+    "pyproject.toml",
+    "ansible.cfg",
+)
+PARTS = (
+    "__pycache__",
+    ".collections",
+    ".git",
+    ".ansible",
+    ".venv",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+)
 
 
 class Installed(NamedTuple):
@@ -52,7 +70,7 @@ class Installed(NamedTuple):
     def environment(self) -> dict[str, str]:
         """Nothing of the checkout: no ansible.cfg, no roles path, no .collections."""
         return {
-            "ANSIBLE_CONFIG": "/dev/null",
+            "ANSIBLE_CONFIG": str(self.home / "empty.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.path),
             "ANSIBLE_ROLES_PATH": str(self.home / "roles"),
             "ANSIBLE_INJECT_FACT_VARS": "false",
@@ -66,12 +84,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     assert done.returncode == 0, done.stderr
     (archive,) = (place / "built").glob("dgx_vllm-spark-*.tar.gz")
     found = Installed(archive, place / "installed", place)
+    (place / "empty.cfg").write_text("", encoding="utf-8")
     for name in ("ansible", "community"):  # what requirements.yml names, as Galaxy would have put it there
         link = found.path / "ansible_collections" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(ROOT / ".collections/ansible_collections" / name)
     done = found.run(
-        "ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", str(found.path), str(archive)
+        "ansible-galaxy",
+        "collection",
+        "install",
+        "--offline",
+        "--no-deps",
+        "-p",
+        str(found.path),
+        str(archive),
     )
     assert done.returncode == 0, done.stderr
     return found
@@ -89,7 +115,9 @@ def test_everything_a_user_needs_is_in_it(names: set[str]) -> None:
 
 def test_nothing_else_is_in_it(names: set[str]) -> None:
     assert [name for name in names if name.split("/")[0] in UNWANTED] == []
-    assert [name for name in names if set(name.split("/")) & set(PARTS) or name.endswith((".pyc", ".tar.gz"))] == []
+    assert [
+        name for name in names if set(name.split("/")) & set(PARTS) or name.endswith((".pyc", ".tar.gz"))
+    ] == []
     assert [name for name in names if name.startswith(".")] == []
 
 
@@ -168,7 +196,9 @@ def test_machine_that_is_no_gb10_is_refused_before_any_change(installed: Install
 def test_role_is_usable_from_somebody_elses_playbook(installed: Installed) -> None:
     play_file = installed.home / "theirs.yml"
     task = {"name": "Serve", "ansible.builtin.include_role": {"name": "dgx_vllm.spark.dgx_vllm"}}
-    play_file.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]), encoding="utf-8")
+    play_file.write_text(
+        json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]), encoding="utf-8"
+    )
     hosts = inventory(installed.home / "theirs", {"here": {}}, dgx_vllm_model="org/name", dgx_vllm_port=0)
     run = play(play_file, hosts, home=installed.home, **installed.environment())
     assert "dgx_vllm_port is 0" in run.failure("here")

@@ -88,8 +88,10 @@ def inventory(path: Path, hosts: Mapping[str, Mapping[str, Any]], **common: Any)
 
 def play(playbook: str | Path, hosts: Path, *words: str, home: Path, **more: str) -> Run:
     """`ansible-playbook` over the inventory file `hosts`."""
-    more = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", **more}
-    done = command("ansible-playbook", "-i", str(hosts), str(playbook), *words, home=home, **more)
+    more.setdefault("ANSIBLE_STDOUT_CALLBACK", "ansible.posix.json")
+    done = command(
+        "ansible-playbook", "-i", str(hosts), str(playbook), *words, home=home, cwd=ROOT, timeout=180, **more
+    )
     start = done.stdout.find("{")
     assert start >= 0, done.stdout + done.stderr
     return Run(done.returncode, json.loads(done.stdout[start:]), done.stderr)

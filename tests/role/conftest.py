@@ -48,14 +48,27 @@ def renderer(place: Path) -> Path:
     return place / "render.yml"
 
 
+def read_cases() -> dict[str, Any]:
+    """The inventory cases.yml, and one more case: all numbers and booleans as `-e name=value` would give them."""
+    inventory = yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))
+    hosts = inventory["all"]["hosts"]
+    hosts["everything_as_strings"] = {
+        name: str(value).lower() if isinstance(value, (bool, int, float)) else value
+        for name, value in hosts["everything"].items()
+    }
+    assert isinstance(inventory, dict)
+    return inventory
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """By case of cases.yml: unit and environment file as text, and the lists that they were made from."""
     place = tmp_path_factory.mktemp("render")
+    (place / "cases.yml").write_text(json.dumps(read_cases()), encoding="utf-8")
     done = command(
         "ansible-playbook",
         "-i",
-        str(HERE / "cases.yml"),
+        str(place / "cases.yml"),
         str(renderer(place)),
         home=place / "home",
         ANSIBLE_ROLES_PATH=str(place / "roles"),
@@ -67,7 +80,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 @pytest.fixture(scope="session")
 def cases() -> dict[str, dict[str, Any]]:
     """The variables of each case."""
-    hosts = yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))["all"]["hosts"]
+    hosts = read_cases()["all"]["hosts"]
     assert isinstance(hosts, dict)
     return hosts
 

@@ -140,4 +140,4 @@ def parsed_by_systemd(lines: Sequence[str]) -> list[list[str]]:
 def _printed(line: str) -> list[str]:
     """Undo the shell quoting in which systemd prints a command line."""
     words = re.findall(r'"((?:[^"\\]|\\.)*)"|([^ "]+)', line)
-    return [re.sub(r"\\(.)", r"\1", quoted) if not bare else bare for quoted, bare in words]
+    return [bare or re.sub(r"\\(.)", r"\1", quoted) for quoted, bare in words]

@@ -22,7 +22,9 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_playbook_is_readable(playbook: Path, tmp_path: Path) -> None:
-    done = command("ansible-playbook", "--syntax-check", "-i", "inventory/single.yml", str(playbook), home=tmp_path)
+    done = command(
+        "ansible-playbook", "--syntax-check", "-i", "inventory/single.yml", str(playbook), home=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr, done.stderr
 

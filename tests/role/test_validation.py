@@ -14,7 +14,10 @@ LONG_SECRET = "hf_" + "s" * 30
 
 # Host name: the variables that differ from a good set, and words that the refusal must have.
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "misspelt": ({"dgx_vllm_modle": "x"}, ["dgx_vllm_modle is not a variable of this role", "dgx_vllm_model?"]),
+    "misspelt": (
+        {"dgx_vllm_modle": "x"},
+        ["dgx_vllm_modle is not a variable of this role", "dgx_vllm_model?"],
+    ),
     "unknown": ({"dgx_vllm_zzz": "x"}, ["dgx_vllm_zzz is not a variable of this role"]),
     "not_a_boolean": ({"dgx_vllm_service_enabled": "maybe"}, ["dgx_vllm_service_enabled", "bool"]),
     "list_as_boolean": ({"dgx_vllm_drop_page_cache": ["true"]}, ["dgx_vllm_drop_page_cache", "bool"]),
@@ -23,8 +26,14 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "not_a_choice": ({"dgx_vllm_image_source": "magic"}, ["dgx_vllm_image_source", "build, pull, load"]),
     "string_for_list": ({"dgx_vllm_extra_args": "--a b"}, ["dgx_vllm_extra_args must be a list"]),
     "string_for_dict": ({"dgx_vllm_extra_env": "A=1"}, ["dgx_vllm_extra_env must be a dictionary"]),
-    "too_much_memory": ({"dgx_vllm_gpu_memory_utilization": 0.95}, ["dgx_vllm_gpu_memory_utilization", "freezes"]),
-    "memory_no_number": ({"dgx_vllm_gpu_memory_utilization": "most"}, ["dgx_vllm_gpu_memory_utilization", "float"]),
+    "too_much_memory": (
+        {"dgx_vllm_gpu_memory_utilization": 0.95},
+        ["dgx_vllm_gpu_memory_utilization", "freezes"],
+    ),
+    "memory_no_number": (
+        {"dgx_vllm_gpu_memory_utilization": "most"},
+        ["dgx_vllm_gpu_memory_utilization", "float"],
+    ),
     "no_model": ({"dgx_vllm_model": ""}, ["dgx_vllm_model is not set"]),
     "own_flag": ({"dgx_vllm_extra_args": ["--port=1"]}, ["dgx_vllm_extra_args has --port", "dgx_vllm_port"]),
     "privileged": ({"dgx_vllm_container_extra_args": ["--privileged"]}, ["--privileged"]),
@@ -51,7 +60,9 @@ def validation(place: Path, hosts: dict[str, dict[str, Any]], stage: str, *words
         "ansible.builtin.include_role": {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": stage},
     }
     playbook = place / f"{stage}.yml"
-    playbook.write_text(json.dumps([{"hosts": "dgx_vllm", "gather_facts": False, "tasks": [task]}]), encoding="utf-8")
+    playbook.write_text(
+        json.dumps([{"hosts": "dgx_vllm", "gather_facts": False, "tasks": [task]}]), encoding="utf-8"
+    )
     return play(
         playbook, inventory(place / stage, hosts, dgx_vllm_model="org/name"), *words, home=place / "home"
     )

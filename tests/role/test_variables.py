@@ -17,7 +17,9 @@ PUBLIC = re.compile(r"(?<![\w.])dgx_vllm_[a-z0-9_]+")
 SECRET = re.compile(r"password|token|api_key|secret")
 NOT_A_SECRET = {"dgx_vllm_toolkit_repo_key_url", "dgx_vllm_toolkit_repo_key_fingerprint"}
 # Words that look like a variable: the modules' names, and a folder of the repository.
-OTHER_NAMES = {f"dgx_vllm_{file.stem.removeprefix('dgx_vllm_')}" for file in (ROOT / "plugins/modules").glob("*.py")}
+OTHER_NAMES = {
+    f"dgx_vllm_{file.stem.removeprefix('dgx_vllm_')}" for file in (ROOT / "plugins/modules").glob("*.py")
+}
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "path": (str,),
@@ -32,14 +34,18 @@ Specs = dict[str, Any]
 
 def sources() -> list[Path]:
     """Every file in which a variable can be used."""
-    places = [path for folder in ("tasks", "handlers", "templates", "vars") for path in (ROLE / folder).iterdir()]
+    places = [
+        path for folder in ("tasks", "handlers", "templates", "vars") for path in (ROLE / folder).iterdir()
+    ]
     plays = [ROOT / "site.yml", *(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "templates").iterdir()]
     return sorted(path for path in places + plays if path.is_file())
 
 
 def code(path: Path) -> str:
     """The text without YAML comments and without the names of the collection's modules and filters."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")
+    ]
     return re.sub(r"dgx_vllm\.spark\.\w+", "", "\n".join(lines))
 
 
@@ -53,7 +59,7 @@ def used() -> dict[str, set[str]]:
 
 
 def test_every_entry_point_has_the_same_options(specs: Specs) -> None:
-    assert {"main", "preflight", "verify", "rollback", "uninstall"} <= set(specs)
+    assert {"main", "preflight", "health", "rollback", "uninstall"} <= set(specs)
     for name, spec in specs.items():
         assert spec["options"] == specs["main"]["options"], name
         assert spec["short_description"], name
@@ -80,7 +86,9 @@ def test_names_are_the_same(specs: Specs, defaults: Specs) -> None:
 def test_values_are_the_same(specs: Specs, defaults: Specs) -> None:
     said = {name: option["default"] for name, option in specs["main"]["options"].items()}
     assert said == defaults
-    assert {name: type(value) for name, value in said.items()} == {name: type(defaults[name]) for name in said}
+    assert {name: type(value) for name, value in said.items()} == {
+        name: type(defaults[name]) for name in said
+    }
 
 
 def test_defaults_have_their_type(specs: Specs, defaults: Specs) -> None:
@@ -111,7 +119,9 @@ def test_secrets_are_not_logged(specs: Specs) -> None:
 
 
 def test_every_used_name_is_public(defaults: Specs) -> None:
-    unknown = {name: files for name, files in used().items() if name not in defaults and name not in OTHER_NAMES}
+    unknown = {
+        name: files for name, files in used().items() if name not in defaults and name not in OTHER_NAMES
+    }
     assert unknown == {}
 
 
@@ -131,8 +141,10 @@ def test_every_internal_name_is_set_somewhere() -> None:
     texts = {path: code(path) for path in sources()}
     everything = "\n".join(texts.values())
     known = set(yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8")))
-    known |= set(re.findall(r"(?:register: |loop_var: |^\s+)(__dgx_vllm_\w+)(?::|\s|$)", everything, re.MULTILINE))
-    assert {name for name in re.findall(r"__dgx_vllm_[a-z0-9_]+", everything)} - known == set()
+    known |= set(
+        re.findall(r"(?:register: |loop_var: |^\s+)(__dgx_vllm_\w+)(?::|\s|$)", everything, re.MULTILINE)
+    )
+    assert set(re.findall(r"__dgx_vllm_[a-z0-9_]+", everything)) - known == set()
 
 
 def test_every_boolean_is_cast(specs: Specs) -> None:
@@ -145,9 +157,13 @@ def test_every_boolean_is_cast(specs: Specs) -> None:
 
 def test_every_compared_number_is_cast(specs: Specs) -> None:
     """`-e dgx_vllm_x=1` is the string "1", which cannot be compared with or added to a number."""
-    numbers = {name for name, option in specs["main"]["options"].items() if option["type"] in ("int", "float")}
+    numbers = {
+        name for name, option in specs["main"]["options"].items() if option["type"] in ("int", "float")
+    }
     for path in sources():
-        for name, sign in re.findall(r"(?<![\w.])(dgx_vllm_[a-z0-9_]+)\s*([<>=!+*/-]{1,2})\s*(?!\s*['\"])", code(path)):
+        for name, sign in re.findall(
+            r"(?<![\w.])(dgx_vllm_[a-z0-9_]+)\s*([<>=!+*/-]{1,2})\s*(?!\s*['\"])", code(path)
+        ):
             assert name not in numbers or sign == "=", f"{path.name}: {name} {sign}"
 
 
@@ -162,7 +178,9 @@ def test_no_file_is_longer_than_400_lines() -> None:
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     own = [ROOT / name for name in listed.stdout.split("\0") if name and "requirements" not in name]
-    own = [path for path in own if path.is_file() and "locks" not in path.parts and "golden" not in path.parts]
+    own = [
+        path for path in own if path.is_file() and "locks" not in path.parts and "golden" not in path.parts
+    ]
     long = {}
     for path in own:
         count = path.read_bytes().count(b"\n")

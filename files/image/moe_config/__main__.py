@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import ConfigError, name
+from . import ConfigError, name, tune
 
-VERBS = {"name": name}
+VERBS = {"name": name, "tune": tune}
 
 
 def main(argv: list[str] | None = None) -> int:

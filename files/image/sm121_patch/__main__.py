@@ -5,6 +5,8 @@ apply   put the routes in place and write the manifest; does nothing to a tree t
 status  exit 0 only when the bytes on disk are those that this patch version writes
 revert  give the original bytes back
 
+cmake check|apply --root SRC   the architecture lists of vLLM's source, see cmake.py
+
 Exit status: 0 as above, 1 a route is not in place, 2 refused (one sentence on stderr).
 """
 
@@ -15,7 +17,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import PATCH_VERSION, PatchError, engine
+from . import PATCH_VERSION, PatchError, cmake, engine
 
 
 def _status(root: Path, as_json: bool, untested: bool) -> int:
@@ -43,6 +45,9 @@ def _status(root: Path, as_json: bool, untested: bool) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["cmake"]:
+        return cmake.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="sm121_patch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--allow-untested", action="store_true", help="go by the layout alone, whatever the version"
     )
-    options = parser.parse_args(argv)
+    options = parser.parse_args(words)
     root: Path = options.root
     manifest: Path = options.manifest or engine.default_manifest(root)
     try:

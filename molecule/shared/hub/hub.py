@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-API = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/(?P<verb>revision|tree)/(?P<rev>[^/]+)(?P<path>/.*)?)?$")
+API = re.compile(
+    r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/(?P<verb>revision|tree)/(?P<rev>[^/]+)(?P<path>/.*)?)?$"
+)
 FILE = re.compile(r"^/(?P<repo>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)$")
 CHUNK = 1 << 16
 
@@ -78,15 +80,21 @@ class Hub(BaseHTTPRequestHandler):
                 self.who(signed_in, body)
             elif match := API.match(path):
                 folder = self.folder(match["repo"], match["rev"] or "main", signed_in, open_info=True)
-                self.send_json(self.tree(folder) if match["verb"] == "tree" else self.info(match["repo"], folder), body)
+                self.send_json(
+                    self.tree(folder) if match["verb"] == "tree" else self.info(match["repo"], folder), body
+                )
             elif match := FILE.match(path):
                 folder = self.folder(match["repo"], match["rev"], signed_in)
                 self.send_file(folder, match["path"], body)
             else:
                 raise HubError(404, "EntryNotFound", "Entry not found")
         except HubError as error:
-            self.send_json({"error": error.message}, body, error.status,
-                           {"X-Error-Code": error.code, "X-Error-Message": error.message})
+            self.send_json(
+                {"error": error.message},
+                body,
+                error.status,
+                {"X-Error-Code": error.code, "X-Error-Message": error.message},
+            )
 
     def check_token(self) -> bool:
         given = self.headers.get("Authorization", "")
@@ -109,8 +117,12 @@ class Hub(BaseHTTPRequestHandler):
                 raise HubError(404, "RepoNotFound", "Repository not found")
             raise HubError(401, "RepoNotFound", "Invalid username or password.")
         if base.name.startswith("gated") and not open_info and not signed_in:
-            raise HubError(401, "GatedRepo", f"Access to model {repo} is restricted. You must have access to it and "
-                           "be authenticated to access it. Please log in.")
+            raise HubError(
+                401,
+                "GatedRepo",
+                f"Access to model {repo} is restricted. You must have access to it and "
+                "be authenticated to access it. Please log in.",
+            )
         for folder in base.iterdir():
             if revision in (folder.name, commit(folder)):
                 return folder
@@ -119,23 +131,42 @@ class Hub(BaseHTTPRequestHandler):
     def info(self, repo: str, folder: Path) -> dict[str, Any]:
         files = [
             {"rfilename": path.name, "size": path.stat().st_size, "blobId": blob_id(path)}
-            | ({"lfs": {"sha256": sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
-               if is_large(path) else {})
+            | (
+                {"lfs": {"sha256": sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
+                if is_large(path)
+                else {}
+            )
             for path in sorted(folder.iterdir())
         ]
         gated = "manual" if repo.split("/")[1].startswith("gated") else False
-        return {"_id": commit(folder)[:24], "id": repo, "modelId": repo, "sha": commit(folder), "private": False,
-                "gated": gated, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": files}
+        return {
+            "_id": commit(folder)[:24],
+            "id": repo,
+            "modelId": repo,
+            "sha": commit(folder),
+            "private": False,
+            "gated": gated,
+            "disabled": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": files,
+        }
 
     def tree(self, folder: Path) -> list[dict[str, Any]]:
         return [
             {"type": "file", "oid": blob_id(path), "size": path.stat().st_size, "path": path.name}
-            | ({"lfs": {"oid": sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
-               if is_large(path) else {})
+            | (
+                {"lfs": {"oid": sha256(path), "size": path.stat().st_size, "pointerSize": 134}}
+                if is_large(path)
+                else {}
+            )
             for path in sorted(folder.iterdir())
         ]
 
-    def send_json(self, value: Any, body: bool, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def send_json(
+        self, value: Any, body: bool, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         content = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")

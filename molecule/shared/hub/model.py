@@ -32,62 +32,133 @@ def tokenizer() -> dict[str, Any]:
     """A byte-level BPE tokenizer without merges: one token a byte, and the chat markers."""
     vocabulary = {character: index for index, character in enumerate(byte_alphabet())}
     added = [
-        {"id": 256 + i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
+        {
+            "id": 256 + i,
+            "content": text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for i, text in enumerate(SPECIALS)
     ]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": level, "post_processor": None, "decoder": level,
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                  "vocab": vocabulary, "merges": []},
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": vocabulary,
+            "merges": [],
+        },
     }
 
 
 def tokenizer_config() -> dict[str, Any]:
     return {
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 4096, "chat_template": TEMPLATE,
-        "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": 4096,
+        "chat_template": TEMPLATE,
+        "bos_token": None,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": None,
         "clean_up_tokenization_spaces": False,
-        "added_tokens_decoder": {str(256 + i): {"content": text, "special": True} for i, text in enumerate(SPECIALS)},
+        "added_tokens_decoder": {
+            str(256 + i): {"content": text, "special": True} for i, text in enumerate(SPECIALS)
+        },
     }
 
 
 def fp8_dynamic() -> dict[str, Any]:
     """What llm-compressor writes for FP8-Dynamic: static weights a channel, dynamic activations a token."""
-    common = {"num_bits": 8, "type": "float", "symmetric": True, "group_size": None, "block_structure": None,
-              "actorder": None, "observer_kwargs": {}}
+    common = {
+        "num_bits": 8,
+        "type": "float",
+        "symmetric": True,
+        "group_size": None,
+        "block_structure": None,
+        "actorder": None,
+        "observer_kwargs": {},
+    }
     return {
-        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
-        "global_compression_ratio": None, "kv_cache_scheme": None, "ignore": ["lm_head", "re:.*mlp.gate$"],
-        "config_groups": {"group_0": {
-            "targets": ["Linear"], "output_activations": None,
-            "weights": {**common, "strategy": "channel", "dynamic": False, "observer": "minmax"},
-            "input_activations": {**common, "strategy": "token", "dynamic": True, "observer": None},
-        }},
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "global_compression_ratio": None,
+        "kv_cache_scheme": None,
+        "ignore": ["lm_head", "re:.*mlp.gate$"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "output_activations": None,
+                "weights": {**common, "strategy": "channel", "dynamic": False, "observer": "minmax"},
+                "input_activations": {**common, "strategy": "token", "dynamic": True, "observer": None},
+            }
+        },
     }
 
 
 def moe_config(experts: int = 512, width: int = 512) -> dict[str, Any]:
     """A Qwen3-MoE of two narrow layers; by default with Qwen3-Next-80B's expert shape (E=512, N=512)."""
     return {
-        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "torch_dtype": "bfloat16",
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 64, "hidden_act": "silu", "max_position_embeddings": 4096,
-        "num_experts": experts, "moe_intermediate_size": width, "num_experts_per_tok": 10, "norm_topk_prob": True,
-        "decoder_sparse_step": 1, "mlp_only_layers": [], "router_aux_loss_coef": 0.001, "rms_norm_eps": 1e-06,
-        "rope_theta": 10000.0, "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02,
-        "tie_word_embeddings": False, "use_cache": True, "vocab_size": 259, "bos_token_id": 256,
-        "eos_token_id": 258, "quantization_config": fp8_dynamic(),
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "torch_dtype": "bfloat16",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "num_experts": experts,
+        "moe_intermediate_size": width,
+        "num_experts_per_tok": 10,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "router_aux_loss_coef": 0.001,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 10000.0,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": False,
+        "use_cache": True,
+        "vocab_size": 259,
+        "bos_token_id": 256,
+        "eos_token_id": 258,
+        "quantization_config": fp8_dynamic(),
     }
 
 
 def dense_config() -> dict[str, Any]:
     """A Qwen3 without experts and without quantisation: it prints no marker and needs no MoE config."""
-    moe_only = {"num_experts", "moe_intermediate_size", "num_experts_per_tok", "norm_topk_prob",
-                "decoder_sparse_step", "mlp_only_layers", "router_aux_loss_coef", "quantization_config"}
+    moe_only = {
+        "num_experts",
+        "moe_intermediate_size",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+        "router_aux_loss_coef",
+        "quantization_config",
+    }
     config = {key: value for key, value in moe_config().items() if key not in moe_only}
     return {**config, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 
@@ -96,15 +167,28 @@ def tensors(config: dict[str, Any]) -> dict[str, tuple[str, list[int]]]:
     """Names, dtypes and shapes of some of the model's tensors: attention, and the first two experts of each layer."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"] * config["head_dim"]
     groups = config["num_key_value_heads"] * config["head_dim"]
-    layers = {"q_proj": (heads, hidden), "k_proj": (groups, hidden), "v_proj": (groups, hidden), "o_proj": (hidden, heads)}
-    modules = {f"self_attn.{name}": shape for name, shape in layers.items()}
+    projections = {
+        "q_proj": (heads, hidden),
+        "k_proj": (groups, hidden),
+        "v_proj": (groups, hidden),
+        "o_proj": (hidden, heads),
+    }
+    modules = {f"self_attn.{name}": shape for name, shape in projections.items()}
     if "num_experts" in config:
         width = config["moe_intermediate_size"]
         for expert in range(2):
-            modules |= {f"mlp.experts.{expert}.{name}": shape for name, shape in
-                        {"gate_proj": (width, hidden), "up_proj": (width, hidden), "down_proj": (hidden, width)}.items()}
+            modules |= {
+                f"mlp.experts.{expert}.{name}": shape
+                for name, shape in {
+                    "gate_proj": (width, hidden),
+                    "up_proj": (width, hidden),
+                    "down_proj": (hidden, width),
+                }.items()
+            }
     quantized = "quantization_config" in config
-    found: dict[str, tuple[str, list[int]]] = {"model.embed_tokens.weight": ("BF16", [config["vocab_size"], hidden])}
+    found: dict[str, tuple[str, list[int]]] = {
+        "model.embed_tokens.weight": ("BF16", [config["vocab_size"], hidden])
+    }
     for layer in range(config["num_hidden_layers"]):
         for name, (rows, columns) in modules.items():
             stem = f"model.layers.{layer}.{name}"
@@ -129,15 +213,23 @@ def safetensors(config: dict[str, Any]) -> bytes:
 
 def write_repository(folder: Path, config: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"config.json": config, "tokenizer.json": tokenizer(), "tokenizer_config.json": tokenizer_config(),
-             "generation_config.json": {"eos_token_id": 258, "pad_token_id": 256}}
+    files = {
+        "config.json": config,
+        "tokenizer.json": tokenizer(),
+        "tokenizer_config.json": tokenizer_config(),
+        "generation_config.json": {"eos_token_id": 258, "pad_token_id": 256},
+    }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "model.safetensors").write_bytes(safetensors(config))
 
 
 def main(root: Path) -> None:
-    unloadable = {**moe_config(), "architectures": ["NoSuchArchitectureForCausalLM"], "model_type": "no_such_type"}
+    unloadable = {
+        **moe_config(),
+        "architectures": ["NoSuchArchitectureForCausalLM"],
+        "model_type": "no_such_type",
+    }
     repositories = {
         "bed/tiny-moe-fp8": moe_config(),
         "bed/gated-moe-fp8": moe_config(),

@@ -10,6 +10,7 @@ Called as: gb10.py SERVE-ARGUMENTS…, before the same vLLM serves the model on 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import types
@@ -27,9 +28,8 @@ COMPILED = {
 
 def import_selectors() -> None:
     """Load vLLM's selectors as the CPU build can: with the platform that this machine has."""
-    import vllm.model_executor.kernels.linear
-    import vllm.model_executor.layers.fused_moe.fused_moe
-    import vllm.model_executor.layers.fused_moe.oracle.fp8
+    for name in ("kernels.linear", "layers.fused_moe.fused_moe", "layers.fused_moe.oracle.fp8"):
+        importlib.import_module(f"vllm.model_executor.{name}")
     from vllm.config.logging import LoggingConfig
     from vllm.logger import configure_logging, set_vllm_process_name
 
@@ -45,7 +45,7 @@ def become_a_gb10() -> None:
     from vllm.platforms.cuda import CudaPlatformBase
     from vllm.platforms.interface import DeviceCapability
 
-    class Gb10(CudaPlatformBase):
+    class Gb10(CudaPlatformBase):  # type: ignore[misc]  # vLLM is not installed where this is checked
         device_name = "cuda"
 
         @classmethod
@@ -76,7 +76,7 @@ def model_config(model: str, revision: str | None) -> dict[str, Any]:
     """config.json of a directory or of a model in the hub's cache; an empty dict when there is none."""
     path = Path(model) / "config.json"
     if not path.is_file():
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found]
 
         found = try_to_load_from_cache(model, "config.json", revision=revision)
         if not isinstance(found, str):
@@ -105,14 +105,31 @@ def choose_linear(scheme: str, hidden: int, tp: int) -> None:
     from vllm.model_executor.layers.quantization.utils import quant_utils as keys
 
     weight, activation, kernels, name = {
-        "channel": (keys.kFp8StaticChannelSym, keys.kFp8DynamicTokenSym, linear._POSSIBLE_FP8_KERNELS, "fp8_w8a8"),
-        "tensor": (keys.kFp8StaticTensorSym, keys.kFp8StaticTensorSym, linear._POSSIBLE_FP8_KERNELS, "fp8_w8a8"),
-        "block": (keys.kFp8Static128BlockSym, keys.kFp8Dynamic128Sym, linear._POSSIBLE_FP8_BLOCK_KERNELS,
-                  "fp8_block_w8a8"),
+        "channel": (
+            keys.kFp8StaticChannelSym,
+            keys.kFp8DynamicTokenSym,
+            linear._POSSIBLE_FP8_KERNELS,
+            "fp8_w8a8",
+        ),
+        "tensor": (
+            keys.kFp8StaticTensorSym,
+            keys.kFp8StaticTensorSym,
+            linear._POSSIBLE_FP8_KERNELS,
+            "fp8_w8a8",
+        ),
+        "block": (
+            keys.kFp8Static128BlockSym,
+            keys.kFp8Dynamic128Sym,
+            linear._POSSIBLE_FP8_BLOCK_KERNELS,
+            "fp8_block_w8a8",
+        ),
     }[scheme]
     config = linear.FP8ScaledMMLinearLayerConfig(
-        weight_quant_key=weight, activation_quant_key=activation, input_dtype=torch.bfloat16,
-        out_dtype=torch.bfloat16, weight_shape=(hidden // tp, hidden),
+        weight_quant_key=weight,
+        activation_quant_key=activation,
+        input_dtype=torch.bfloat16,
+        out_dtype=torch.bfloat16,
+        weight_shape=(hidden // tp, hidden),
     )
     try:
         kernel = linear.choose_scaled_mm_linear_kernel(config, kernels, quantization=name)
@@ -136,14 +153,31 @@ def choose_moe(config: dict[str, Any], scheme: str, block: list[int] | None, tp:
         "block": (keys.kFp8Static128BlockSym, keys.kFp8Dynamic128Sym),
     }[scheme]
     parallel = moe.FusedMoEParallelConfig(
-        tp_size=tp, pcp_size=1, dp_size=1, ep_size=1, tp_rank=0, pcp_rank=0, dp_rank=0, ep_rank=0, sp_size=1,
-        use_ep=False, all2all_backend="allgather_reducescatter", enable_eplb=False,
+        tp_size=tp,
+        pcp_size=1,
+        dp_size=1,
+        ep_size=1,
+        tp_rank=0,
+        pcp_rank=0,
+        dp_rank=0,
+        ep_rank=0,
+        sp_size=1,
+        use_ep=False,
+        all2all_backend="allgather_reducescatter",
+        enable_eplb=False,
     )
     layer = moe.FusedMoEConfig(
-        num_experts=experts, experts_per_token=int(config["num_experts_per_tok"]),
-        hidden_dim=int(config["hidden_size"]), intermediate_size=width, num_local_experts=experts,
-        num_logical_experts=experts, activation=MoEActivation.SILU, device="cpu",
-        routing_method=moe.RoutingMethodType.Renormalize, moe_parallel_config=parallel, in_dtype=torch.bfloat16,
+        num_experts=experts,
+        experts_per_token=int(config["num_experts_per_tok"]),
+        hidden_dim=int(config["hidden_size"]),
+        intermediate_size=width,
+        num_local_experts=experts,
+        num_logical_experts=experts,
+        activation=MoEActivation.SILU,
+        device="cpu",
+        routing_method=moe.RoutingMethodType.Renormalize,
+        moe_parallel_config=parallel,
+        in_dtype=torch.bfloat16,
         moe_backend=backend,
     )
     try:

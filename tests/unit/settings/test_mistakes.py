@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.settings import OWN_ENVIRONMENT, OWN_FLAGS, mistakes
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.settings import (
+    OWN_ENVIRONMENT,
+    OWN_FLAGS,
+    mistakes,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +118,9 @@ def test_flag_written_with_underscores_is_refused_too(flag: str) -> None:
 
 @pytest.mark.parametrize(("name", "variable"), OWN_ENVIRONMENT.items())
 def test_environment_that_a_variable_sets_is_refused(name: str, variable: str) -> None:
-    assert judged(extra_env={name: "x"}) == [f"dgx_vllm_extra_env has {name}; set dgx_vllm_{variable} instead."]
+    assert judged(extra_env={name: "x"}) == [
+        f"dgx_vllm_extra_env has {name}; set dgx_vllm_{variable} instead."
+    ]
     assert f"dgx_vllm_{variable}" in DEFAULTS
 
 
@@ -127,15 +133,28 @@ def test_environment_that_the_template_sets_is_not_set_twice(name: str) -> None:
 SECRETS = ("api_key", "hf_token", "registry_password")
 
 
-@given(st.sampled_from(SECRETS), st.text("abcdef0123456789", min_size=12), st.sampled_from(["", "\n", "\r\n"]))
+@given(
+    st.sampled_from(SECRETS), st.text("abcdef0123456789", min_size=12), st.sampled_from(["", "\n", "\r\n"])
+)
 def test_no_sentence_repeats_a_secret(name: str, secret: str, end: str) -> None:
     found = judged(**{name: secret + end}, registry_username="", port=0)
     assert found
     assert all(secret not in sentence for sentence in found)
 
 
-@pytest.mark.parametrize("name", ["served_model_names", "tool_call_parser", "tuned_config_dir", "container_extra_args"])
+@pytest.mark.parametrize(
+    "name", ["served_model_names", "tool_call_parser", "tuned_config_dir", "container_extra_args"]
+)
 def test_line_break_is_refused_wherever_it_would_break_a_file(name: str) -> None:
     """All of these end up on a line of the unit or of the environment file."""
     value = ["a\nb"] if isinstance(DEFAULTS[f"dgx_vllm_{name}"], list) else "/a\nB=c"
     assert judged(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["models_dir", "cache_dir", "tuned_config_dir", "model"])
+@pytest.mark.parametrize("path", ["/srv/a:b", "relative/path", "/srv/a\nb"])
+def test_folder_that_docker_could_not_mount_is_refused(name: str, path: str) -> None:
+    """--volume=FROM:TO:ro is split at its colons, and a relative FROM is the name of a volume."""
+    if name == "model" and path == "relative/path":
+        pytest.skip("a model's id on the hub looks like this")
+    assert judged(**{name: path})

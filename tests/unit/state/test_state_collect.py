@@ -118,7 +118,7 @@ def test_a_truncated_or_missing_file_is_not_present(tmp_path, write):
 
 
 def test_another_revision_is_not_present(tmp_path, write):
-    put_model(write, **{"a": 1})
+    put_model(write, a=1)
     assert weights(tmp_path, "org/name", "v2", MODELS, DATA)["commit"] is None
 
 

@@ -11,7 +11,14 @@ from ansible_collections.dgx_vllm.spark.plugins.filter import text
 
 def test_every_filter_is_offered() -> None:
     names = set(text.FilterModule().filters())
-    assert names >= {"explain_text", "preflight_sentences", "systemd_quote", "tree_digest", "registry_of", "without_nvidia"}
+    assert names >= {
+        "explain_text",
+        "preflight_sentences",
+        "systemd_quote",
+        "tree_digest",
+        "registry_of",
+        "without_nvidia",
+    }
 
 
 def test_known_error_is_explained_with_its_line() -> None:
@@ -99,7 +106,11 @@ NVIDIA = {"args": [], "path": "nvidia-container-runtime"}
     ("daemon", "had", "rest"),
     [
         ({"runtimes": {"nvidia": NVIDIA}}, {"nvidia_runtime": False, "cdi": False}, {}),
-        ({"runtimes": {"nvidia": NVIDIA}}, {"nvidia_runtime": True, "cdi": False}, {"runtimes": {"nvidia": NVIDIA}}),
+        (
+            {"runtimes": {"nvidia": NVIDIA}},
+            {"nvidia_runtime": True, "cdi": False},
+            {"runtimes": {"nvidia": NVIDIA}},
+        ),
         (
             {"runtimes": {"nvidia": NVIDIA, "kata": {}}, "features": {"cdi": True}, "mtu": 9000},
             {"nvidia_runtime": False, "cdi": False},

@@ -1,0 +1,97 @@
+"""A node that serves: what is refused while the server goes on undisturbed, and a download that breaks off."""
+
+from __future__ import annotations
+
+import pytest
+from node import HUB_TOKEN, Node, differences
+from playbooks import Operator
+from refusal import Refusal, refused
+
+REGISTRY = "registry.bed.test:5000"
+ABSENT = "sha256:" + "1" * 64
+DAEMON = "/etc/docker/daemon.json"
+
+REFUSALS = {
+    "wrong registry password": Refusal(
+        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401): the registry refused this user name and password",
+         "check dgx_vllm_registry_username and dgx_vllm_registry_password"),
+        {"registry_password": "a-wrong-word-for-tests"},
+    ),
+    "wrong registry password, image by digest": Refusal(
+        (f"spark1 could not pull {REGISTRY}/dgx-vllm@{ABSENT}: The registry refused the login",
+         "Check dgx_vllm_registry_username and dgx_vllm_registry_password"),
+        {"registry_password": "a-wrong-word-for-tests", "image": f"{REGISTRY}/dgx-vllm@{ABSENT}"},
+    ),
+    "digest not found": Refusal(
+        (f"spark1 could not pull {REGISTRY}/dgx-vllm@{ABSENT}: There is no such image",
+         "Correct dgx_vllm_image (repository, tag or @sha256 digest)"),
+        {"image": f"{REGISTRY}/dgx-vllm@{ABSENT}"},
+    ),
+    "tag not found": Refusal(
+        (f"{REGISTRY} has no {REGISTRY}/dgx-vllm:nightly; its tags are ", "unpatched"),
+        {"image": f"{REGISTRY}/dgx-vllm:nightly"},
+    ),
+    "registry unreachable": Refusal(
+        ("The registry registry.bed.test:5999 cannot be reached", "Connection refused", "check its name and port and the network"),
+        {"image": "registry.bed.test:5999/dgx-vllm:sim"},
+    ),
+    "registry without an address": Refusal(
+        ("The registry registry.invalid has no address", "check its name and the DNS"),
+        {"image": "registry.invalid/dgx-vllm:sim"},
+    ),
+    "gated model without a token": Refusal(
+        ("bed/gated-moe-fp8 is gated and no token is given: accept its licence and set dgx_vllm_hf_token",),
+        {"model": "bed/gated-moe-fp8"},
+    ),
+    "gated model with a wrong token": Refusal(
+        ("The hub refused the token (401", "put a valid one into dgx_vllm_hf_token"),
+        {"model": "bed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
+    ),
+    "model that the hub does not know": Refusal(
+        ("The hub knows no model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        {"model": "bed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
+    ),
+    "revision that the model does not have": Refusal(
+        ("bed/tiny-moe-fp8 has no revision v9: correct dgx_vllm_model_revision",),
+        {"model_revision": "v9"},
+    ),
+    "hub unreachable": Refusal(
+        ("127.0.0.1:9 could not be reached", "Connection refused", "set dgx_vllm_hf_endpoint to a mirror"),
+        {"model": "bed/dense-bf16", "hf_endpoint": "http://127.0.0.1:9"},
+    ),
+    "model folder that is not there": Refusal(
+        ("/srv/no-model on spark1 is no model folder (it has no config.json): put the model there",),
+        {"model": "/srv/no-model"},
+    ),
+    "disk too small for the model": Refusal(
+        ("The disk of /mnt/models has", "free and bed/tiny-moe-fp8 needs", "set dgx_vllm_models_dir to a larger disk"),
+        {"models_dir": "/mnt/models", "min_free_models_gib": 0},
+        breaks="mount -t tmpfs -o size=200k tmpfs /mnt",
+        mends="umount /mnt",
+    ),
+    # Bytes are left and inodes are not, so that the disk is full only while the model is written.
+    "disk full during the download": Refusal(
+        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
+        {"models_dir": "/mnt/models", "min_free_models_gib": 0},
+        breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
+        mends="umount /mnt",
+    ),
+    "daemon.json that is no JSON": Refusal(
+        ("/etc/docker/daemon.json on spark1", "is not valid JSON", "Mend it by hand; it is left as it is"),
+        breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
+        mends=f"cp -p /run/daemon.json {DAEMON}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused_and_the_server_goes_on(operator: Operator, node: Node, case: Refusal) -> None:
+    refused(operator, node, case)
+
+
+def test_corrected_run_changes_nothing(operator: Operator, node: Node) -> None:
+    before = node.snapshot()
+    run = operator.succeed()
+    assert run.counts["changed"] == 0
+    assert not differences(before, node.snapshot())
+    assert node.completes()

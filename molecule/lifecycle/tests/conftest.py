@@ -1,0 +1,30 @@
+"""Fixtures of the lifecycle scenario: an operator with a checkout, and the node."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
+
+from node import Node
+
+from playbooks import Operator
+
+SECRETS = ["api-key-for-tests-only", "registry-word-for-tests", "hf_tokenForTestsOnly000000000000000000"]
+
+
+@pytest.fixture(scope="session")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """Runs playbooks against this scenario's inventory; every secret of the bed is known to it."""
+    inventory = Path(__file__).resolve().parents[1] / "inventory"
+    return Operator(inventory, tmp_path_factory.mktemp("operator"), list(SECRETS))
+
+
+@pytest.fixture(scope="module")
+def node(host: Any) -> Node:
+    """The scenario's node."""
+    return Node(host)

@@ -1,0 +1,147 @@
+"""What a node looks like: a snapshot that two moments can be compared by, and requests to its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import testinfra
+
+UNIT = "dgx-vllm.service"
+KEY = "api-key-for-tests-only"
+REGISTRY_PASSWORD = "registry-word-for-tests"
+HUB_TOKEN = "hf_tokenForTestsOnly000000000000000000"
+
+# Files that other parts of the system rewrite by themselves; nothing of the role's is among them.
+_SNAPSHOT = r"""
+section() { printf '\n== %s\n' "$1"; }
+section packages; dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'
+section holds; apt-mark showhold
+section etc; cd /etc && find . -xdev -type f -exec sha256sum {} + | sort -k 2
+section modes; cd /etc && find . -xdev \( -type d -o -type f \) -printf '%p %M %u:%g\n' | sort
+section links; cd /etc && find . -xdev -type l -printf '%p -> %l\n' | sort
+section data; cd /var/lib && find . -path './dgx-vllm*' -not -path './dgx-vllm/cache/*/*' -printf '%p %M %u:%g\n' | sort
+section units; systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}'
+section users; cut -d: -f1,3 /etc/passwd /etc/group
+section folders; ls -A / /opt /srv /usr/local/bin /usr/local/sbin /var/lib /var/cache /home /root 2>/dev/null
+section images; docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' 2>/dev/null | sort
+section server; systemctl show dgx-vllm.service -p ActiveState,InvocationID,NRestarts
+docker inspect -f '{{.Id}}' dgx-vllm 2>/dev/null || true
+"""
+
+Snapshot = dict[str, list[str]]
+"""Section name -> its lines."""
+
+
+class Node:
+    """A node, reached through testinfra's `host`."""
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+
+    def sh(self, script: str) -> str:
+        """The output of a shell script that must succeed."""
+        done = self.host.run(f"sh -euc {shlex.quote(script)}")
+        assert done.rc == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return str(done.stdout).strip()
+
+    def snapshot(self) -> Snapshot:
+        """Everything that a run could have changed, by section."""
+        text = self.host.run(f"bash -c {shlex.quote(_SNAPSHOT)}").stdout
+        parts = (part.partition("\n") for part in ("\n" + text).split("\n== ")[1:])
+        return {name: body.strip().splitlines() for name, _, body in parts}
+
+    @property
+    def current(self) -> str:
+        """The release in service."""
+        return self.sh("basename $(readlink /etc/dgx-vllm/current)")
+
+    def property(self, name: str) -> str:
+        """One property of the unit."""
+        return self.sh(f"systemctl show --value -p {name} {UNIT}")
+
+    def wait_for(self, script: str, limit: float = 180) -> None:
+        """Until `script` succeeds; AssertionError after `limit` seconds."""
+        end = time.monotonic() + limit
+        while self.host.run(f"sh -c {shlex.quote(script)}").rc != 0:
+            assert time.monotonic() < end, f"still not after {limit:g} s: {script}"
+            time.sleep(1)
+
+    def request(self, path: str, body: dict[str, Any] | None = None, key: str = KEY) -> tuple[int, Any]:
+        """Status and JSON of one request, made on the node; the key goes through curl's standard input."""
+        words = ["curl", "-s", "-w", "\n%{http_code}", "-K", "-", f"http://127.0.0.1:8000{path}"]
+        if body is not None:
+            words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        header = f'header = "Authorization: Bearer {key}"'
+        text, _, status = self.host.run(
+            f"echo {shlex.quote(header)} | {shlex.join(words)}"
+        ).stdout.rpartition("\n")
+        return int(status or 0), json.loads(text) if text.strip() else None
+
+    def completes(self, model: str = "bed/tiny-moe-fp8") -> bool:
+        """Whether the server answers a completion with at least one token."""
+        body = {"model": model, "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
+        status, answer = self.request("/v1/completions", body)
+        return status == 200 and answer["usage"]["completion_tokens"] >= 1
+
+
+_WATCHER = r"""
+import glob, time
+seen = set()
+with open("/run/bed-watch.log", "a") as log:
+    while True:
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as file:
+                    line = file.read().replace(b"\0", b" ").decode(errors="replace").replace("\n", " ")
+            except OSError:
+                continue
+            if line not in seen:
+                seen.add(line)
+                print(line, file=log, flush=True)
+        time.sleep(0.05)
+"""
+
+
+@contextmanager
+def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
+    """Records every command line on the node, looking 20 times a second; gives a function that returns them."""
+    node.sh("rm -f /run/bed-watch.log")
+    node.sh(f"systemd-run -q --collect --unit bed-watch python3 -c {shlex.quote(_WATCHER)}")
+    try:
+        yield lambda: node.sh("cat /run/bed-watch.log").splitlines()
+    finally:
+        node.sh("systemctl stop bed-watch; rm -f /run/bed-watch.log")
+
+
+def connect(inventory: Path, name: str = "spark1") -> Node:
+    """The node of an inventory, over ssh as Ansible reaches it: the inventory's templates are evaluated by Ansible."""
+    wanted = "{{ [ansible_user ~ '@' ~ ansible_host, ansible_ssh_private_key_file, ansible_ssh_common_args] | to_json }}"
+    done = subprocess.run(
+        ["ansible", name, "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
+        check=True, capture_output=True, text=True, env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+    )  # fmt: skip
+    told = json.loads(done.stdout.partition("=>")[2])["msg"]
+    address, key, arguments = json.loads(told) if isinstance(told, str) else told
+    return Node(
+        testinfra.get_host(
+            f"ssh://{address}", ssh_identity_file=key, ssh_extra_args=arguments, controlpersist=120, sudo=True
+        )
+    )
+
+
+def differences(before: Snapshot, after: Snapshot, without: tuple[str, ...] = ()) -> list[str]:
+    """What two snapshots do not share, one line each; sections named in `without` are not compared."""
+    found = []
+    for name in before:
+        if name not in without:
+            found += [f"{name}: gone: {line}" for line in before[name] if line not in set(after[name])]
+            found += [f"{name}: new: {line}" for line in after[name] if line not in set(before[name])]
+    return found

@@ -1,0 +1,178 @@
+"""Run the project's playbooks as an operator would, and keep what they said.
+
+Every run is at -vvv, and no run may show a secret: `Operator.run` fails the test when its output holds one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import textwrap
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[3]
+NODE = "spark1"
+_BLOCK = re.compile(rf"^(?:fatal|failed): \[{NODE}[^\]]*\].*? => *\n((?:[ ].*\n|\n)+)", re.MULTILINE)
+_ERROR = re.compile(r"^\[ERROR\]: (.*?)^Origin: ", re.MULTILINE | re.DOTALL)
+_RECAP = re.compile(rf"^{NODE} +: (.*)$", re.MULTILINE)
+
+
+def one_line(text: str) -> str:
+    """`text` with every run of white space as one blank."""
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `ansible-playbook` run."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def message(self) -> str:
+        """What the last failed task said, on one line; "" when none failed."""
+        blocks = _BLOCK.findall(self.output)
+        found = yaml.safe_load(textwrap.dedent(blocks[-1])) if blocks else {}
+        text = found.get("msg") if isinstance(found, dict) else None
+        if text is None or (isinstance(found, dict) and "censored" in found):
+            errors = _ERROR.findall(self.output)
+            text = errors[-1] if errors else ""
+        return one_line(str(text))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The node's line of the recap: ok, changed, failed, …"""
+        lines = _RECAP.findall(self.output)
+        return (
+            {name: int(number) for name, number in (pair.split("=") for pair in lines[-1].split())}
+            if lines
+            else {}
+        )
+
+    @property
+    def tail(self) -> str:
+        """The end of the output, for a failed test's report."""
+        return self.output[-6000:]
+
+
+@dataclass
+class Operator:
+    """Somebody with a checkout and an inventory. `secrets` must never be shown; `folder` keeps reports."""
+
+    inventory: Path
+    folder: Path
+    secrets: list[str] = field(default_factory=list)
+
+    def leaks(self, lines: list[str]) -> list[str]:
+        """The lines that hold a secret, without it, so that a report of them is no leak itself."""
+        found = [line for line in lines if any(secret in line for secret in self.secrets)]
+        for secret in self.secrets:
+            found = [line.replace(secret, "<secret>")[:300] for line in found]
+        return found
+
+    def start(
+        self,
+        playbook: str = "site.yml",
+        *arguments: str,
+        given: dict[str, str] | None = None,
+        **variables: Any,
+    ) -> Started:
+        """Start a run; variables are dgx_vllm_NAME=value as JSON from a 0600 file, `given` as -e NAME=VALUE words."""
+        self.secrets += [str(value) for name, value in variables.items() if name in SECRET and value]
+        named = {f"dgx_vllm_{name}": value for name, value in variables.items()}
+        file = self.folder / f"variables-{time.monotonic_ns()}.json"
+        file.touch(mode=0o600)
+        file.write_text(
+            json.dumps({"dgx_vllm_report_dir": str(self.folder / "reports"), **named}), encoding="utf-8"
+        )
+        words = [word for name, value in (given or {}).items() for word in ("-e", f"{name}={value}")]
+        command = [
+            "ansible-playbook",
+            "-vvv",
+            "-i",
+            str(self.inventory),
+            "-e",
+            f"@{file}",
+            *words,
+            *arguments,
+            playbook,
+        ]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0",
+                       "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"), "NO_COLOR": "1",
+                       "ANSIBLE_ROLES_PATH": str(PROJECT / "roles"), "COLUMNS": "300"}  # fmt: skip
+        output = self.folder / f"{file.stem}.log"
+        with output.open("wb") as stream:
+            process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
+                                       stderr=subprocess.STDOUT)  # fmt: skip
+        return Started(self, process, output, time.monotonic())
+
+    def run(
+        self,
+        playbook: str = "site.yml",
+        *arguments: str,
+        given: dict[str, str] | None = None,
+        **variables: Any,
+    ) -> Run:
+        """Start a run and wait for its end."""
+        return self.start(playbook, *arguments, given=given, **variables).wait()
+
+    def succeed(self, playbook: str = "site.yml", *arguments: str, **variables: Any) -> Run:
+        """A run that must succeed."""
+        run = self.run(playbook, *arguments, **variables)
+        assert run.status == 0, f"{playbook} failed: {run.message}\n{run.tail}"
+        return run
+
+    def fail(
+        self,
+        playbook: str = "site.yml",
+        *arguments: str,
+        given: dict[str, str] | None = None,
+        **variables: Any,
+    ) -> Run:
+        """A run that must fail in a task that says why."""
+        run = self.run(playbook, *arguments, given=given, **variables)
+        assert run.status == 2, f"{playbook} ended with {run.status}\n{run.tail}"
+        assert run.message, f"{playbook} failed without a sentence\n{run.tail}"
+        return run
+
+
+@dataclass
+class Started:
+    """A run under way."""
+
+    operator: Operator
+    process: subprocess.Popen[bytes]
+    file: Path
+    begun: float
+
+    def wait(self, limit: float = 900) -> Run:
+        """Wait for the end, at most `limit` seconds; no secret may be in the output."""
+        try:
+            status = self.process.wait(limit)
+        finally:
+            self.process.kill()
+        run = Run(
+            status, self.file.read_text(encoding="utf-8", errors="replace"), time.monotonic() - self.begun
+        )
+        leaks = [
+            line
+            for line in run.output.splitlines()
+            if any(secret in line for secret in self.operator.secrets)
+        ]
+        assert not leaks, (
+            f"{len(leaks)} lines of the output show a secret, the first: {masked(leaks[0], self.operator)}"
+        )
+        return run
+
+
+SECRET = ("api_key", "hf_token", "registry_password")
+"""Role variables (without prefix) whose values are secrets."""
