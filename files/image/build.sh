@@ -1,23 +1,23 @@
 #!/bin/sh
-# Build the image: build.sh [patch-only|wheel|source] [-t NAME[:TAG]] [further `docker build` arguments]
+# Build the image: build.sh [wheel|patch-only|source] [-t NAME[:TAG]] [further `docker build` arguments]
 #
-# patch-only (default)  FROM an existing vLLM image; --build-arg BASE_IMAGE=… BASE_DIGEST=sha256:… VLLM_VERSION=…
-# wheel                 official vLLM wheel and its dependencies, pinned by hash, on a CUDA base
-# source                vLLM compiled for the GB10
+# wheel (default)  vLLM's official wheel and all it needs, by hash, on Ubuntu 24.04; minutes
+# patch-only       FROM an image that has vLLM: --build-arg BASE_IMAGE=… (default vllm/vllm-openai:v0.33.0)
+# source           vLLM compiled for the GB10; hours
 #
-# After the build the labels that only the finished image can tell are added: the vLLM version and the digest of
-# the patch manifest.
+# --build-arg BASE_DIGEST=sha256:… pins the base. After the build the labels that only the finished image can tell are
+# added: the mode, the vLLM version, and the digests of the patch manifest and of the SBOM.
 set -eu
 
 die() { echo "build.sh: $*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-mode=patch-only
+mode=wheel
 case "${1:-}" in
   patch-only|wheel|source) mode=$1; shift ;;
   -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
   ""|-*) ;;
-  *) die "There is no mode $1: use patch-only, wheel or source." ;;
+  *) die "There is no mode $1: use wheel, patch-only or source." ;;
 esac
 tag=dgx-vllm
 if [ "${1:-}" = -t ]; then
@@ -26,8 +26,10 @@ if [ "${1:-}" = -t ]; then
   shift 2
 fi
 file=$here/Dockerfile
-[ "$mode" = patch-only ] || file=$here/Dockerfile.$mode
-[ -f "$file" ] || die "$file is missing: this checkout has no $mode mode."
+case $mode in
+  source) file=$here/Dockerfile.source ;;
+  patch-only) set -- --build-arg BASE_IMAGE=docker.io/vllm/vllm-openai:v0.33.0 "$@" ;;
+esac
 command -v docker >/dev/null || die "docker is not installed: install Docker 20.10 or newer."
 
 revision=$(git -C "$here" rev-parse --quiet --verify HEAD 2>/dev/null || echo unknown)
@@ -41,13 +43,22 @@ cleanup() {
 }
 trap cleanup EXIT
 container=$(docker create "$tag" true)
-docker cp "$container:/opt/dgx-vllm/manifest.json" "$work/manifest.json" >/dev/null ||
-  die "$tag has no patch manifest: the patch layer did not run."
-digest=$(sha256sum "$work/manifest.json" | cut -d' ' -f1)
+for name in manifest.json sbom.cdx.json; do
+  docker cp "$container:/opt/dgx-vllm/$name" "$work/$name" >/dev/null ||
+    die "$tag has no /opt/dgx-vllm/$name: the patch layer did not run."
+done
+made=patch-only
+if docker cp "$container:/opt/dgx-vllm/wheels.json" "$work/" >/dev/null 2>&1; then made=wheel; fi
+if [ "$mode" = source ]; then made=source; fi
+[ "$made" = "$mode" ] || die "This is a $made build, not $mode: wheel mode needs a base without vLLM, patch-only one with it."
+manifest=$(sha256sum "$work/manifest.json" | cut -d' ' -f1)
+sbom=$(sha256sum "$work/sbom.cdx.json" | cut -d' ' -f1)
 version=$(sed -n 's/^ *"vllm_version": "\(.*\)",\{0,1\}$/\1/p' "$work/manifest.json")
 [ -n "$version" ] || die "$tag has a manifest without a vLLM version."
 printf 'FROM %s\n' "$tag" | docker build --quiet --tag "$tag" \
-  --label "dev.dgx-vllm.patch-manifest-sha256=$digest" \
+  --label "dev.dgx-vllm.mode=$mode" \
   --label "dev.dgx-vllm.vllm-version=$version" \
+  --label "dev.dgx-vllm.patch-manifest-sha256=$manifest" \
+  --label "dev.dgx-vllm.sbom-sha256=$sbom" \
   --label "org.opencontainers.image.version=$version" - >/dev/null
-echo "build.sh: $tag: vLLM $version, patch manifest sha256 $digest"
+echo "build.sh: $tag: $mode mode, vLLM $version, patch manifest sha256 $manifest"

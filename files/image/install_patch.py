@@ -2,7 +2,7 @@
 """The patch layer, the same in every build mode and in the test bed: run once, as root, while an image is built.
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
-/app/vllm/vllm to the installed package, writes /opt/dgx-vllm/manifest.json. Exits non-zero, with one sentence,
+/app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero, with one sentence,
 when a route is not in place. Run it again and nothing changes. Standard library only.
 """
 
@@ -15,6 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import sbom
 from sm121_patch import PatchError, engine
 
 HERE = Path(__file__).resolve().parent
@@ -96,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         copied = copy_configs(HERE / "configs", root / "vllm")
         link_package(options.link, root / "vllm")
+        listed = sbom.write(options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json")
     except PatchError as error:
         print(f"install_patch: {error}", file=sys.stderr)
         return 2
@@ -106,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     print(
-        f"install_patch: vLLM {version}: routes in place, {len(copied)} MoE configuration(s), {options.manifest}"
+        f"install_patch: vLLM {version}: routes in place, {len(copied)} MoE configuration(s), "
+        f"{options.manifest}, SBOM of {listed} components"
     )
     return 0
 

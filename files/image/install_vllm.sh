@@ -48,6 +48,16 @@ with open(sys.argv[1], "w", encoding="utf-8") as stream:
     json.dump(wheels, stream, indent=1, sort_keys=True)
 PYTHON
     rm /tmp/report.json
+    # The wheels' CUDA toolkit where FlashInfer and vLLM look for one: their kernels are compiled at run time.
+    cuda=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
+    [ -x "$cuda/bin/nvcc" ] || die "The wheels brought no $cuda/bin/nvcc: is nvidia-cuda-nvcc still in vllm.txt?"
+    mkdir -p /usr/local/cuda/lib64
+    for part in bin cccl include nvvm; do ln -s "$cuda/$part" "/usr/local/cuda/$part"; done
+    for library in "$cuda"/lib/*; do
+      name=${library##*/}
+      ln -s "$library" "/usr/local/cuda/lib64/$name"
+      case $name in *.so.*) ln -s "$library" "/usr/local/cuda/lib64/${name%%.so.*}.so" ;; esac
+    done
     # In parallel, which pip does not do; some packages ship templates that are no Python.
     python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null 2>&1 || true
     ;;

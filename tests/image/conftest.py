@@ -21,6 +21,7 @@ vllm_sources = importlib.import_module("vllm_sources")
 def pytest_configure(config: pytest.Config) -> None:
     """Markers of this directory."""
     config.addinivalue_line("markers", "slow: takes more than a few seconds or fetches much")
+    config.addinivalue_line("markers", "bed: runs containers of the test bed's images")
     config.addinivalue_line("markers", "all_versions: every vLLM release that the patcher knows")
 
 

@@ -15,8 +15,9 @@ from . import ConfigError
 from .space import Config, Shape
 
 _FP8_MAX = 448.0
-#: Largest relative error (norm of the difference over the norm) of a result against the float32 reference.
-TOLERANCE = 0.02
+#: Largest relative error (norm of the difference over the norm) of a result against the float32 reference. Rounding
+#: to FP8 in between turns last-bit differences into whole FP8 steps of some elements: 0.02 was seen of right results.
+TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,16 @@ def machine() -> Machine:
     except ImportError as error:
         raise ConfigError(f"{error.name} cannot be imported: run this in the image, on the node.") from None
     if not torch.cuda.is_available():
-        raise ConfigError("torch sees no NVIDIA GPU: give the container its GPU, or run this on another machine.")
+        raise ConfigError(
+            "torch sees no NVIDIA GPU: give the container its GPU, or run this on another machine."
+        )
     major, minor = torch.cuda.get_device_capability()
     return Machine(
-        torch.cuda.get_device_name(), 10 * major + minor, vllm.__version__, torch.__version__, triton.__version__
+        torch.cuda.get_device_name(),
+        10 * major + minor,
+        vllm.__version__,
+        torch.__version__,
+        triton.__version__,
     )
 
 
@@ -55,7 +62,9 @@ def default_config(shape: Shape, batch: int) -> Config:
         M=batch, E=shape.experts, N=shape.size, K=shape.hidden, topk=shape.topk, dtype=shape.file_dtype,
         block_shape=block,
     )  # fmt: skip
-    return Config.from_entry({"num_warps": 4, "num_stages": 3, **entry}, f"vLLM's default for batch size {batch}")
+    return Config.from_entry(
+        {"num_warps": 4, "num_stages": 3, **entry}, f"vLLM's default for batch size {batch}"
+    )
 
 
 def tuned_file_name(shape: Shape) -> str:
@@ -85,7 +94,9 @@ class Layer:
 
     def __init__(self, shape: Shape, real: bool = True) -> None:
         if shape.dtype != "fp8-channel":
-            raise ConfigError(f"tune times fp8-channel only, not {shape.dtype}: use vLLM's own tuner for that one.")
+            raise ConfigError(
+                f"tune times fp8-channel only, not {shape.dtype}: use vLLM's own tuner for that one."
+            )
         import torch
         from vllm.model_executor.layers.fused_moe import fused_moe
         from vllm.model_executor.layers.fused_moe.config import fp8_w8a8_moe_quant_config
@@ -128,16 +139,20 @@ class Layer:
             return (values / scale).clamp(-_FP8_MAX, _FP8_MAX).to(torch.float8_e4m3fn).float() * scale
 
         rows = []
-        for hidden, weights, ids in zip(*(part[:limit] for part in token)):
+        for hidden, weights, ids in zip(*(part[:limit] for part in token), strict=True):
             chosen = ids.long()
-            w1 = self.w1[chosen].float() * self.w1_scale[chosen]
+            w1 = self._dequantised(self.w1, self.w1_scale, chosen)
             both = (w1 @ rounded(hidden.float())).to(torch.bfloat16).float()
             gate, up = both.chunk(2, dim=-1)
             inner = (torch.nn.functional.silu(gate) * up).to(torch.bfloat16).float()
-            w2 = self.w2[chosen].float() * self.w2_scale[chosen]
+            w2 = self._dequantised(self.w2, self.w2_scale, chosen)
             out = (w2 @ rounded(inner).unsqueeze(-1)).squeeze(-1)
             rows.append((out * weights.unsqueeze(-1)).sum(0))
         return torch.stack(rows)
+
+    def _dequantised(self, weights: Any, scales: Any, chosen: Any) -> Any:
+        torch = self.torch  # indexing goes by bytes: not every torch indexes FP8
+        return weights.view(torch.uint8)[chosen].view(torch.float8_e4m3fn).float() * scales[chosen]
 
     def error(self, config: Config, batch: int, limit: int = 32) -> float:
         """Relative error of a configuration's result on fresh tokens; infinite when it has a NaN."""
@@ -229,7 +244,7 @@ def compile_ahead(
 ) -> int:
     """Compile (batch, configuration) pairs in processes of their own; how many were done when time was up."""
     count = workers or max(1, min(16, (os.cpu_count() or 2)))
-    chunks = list(_chunks(wanted, 4))
+    chunks = list(_chunks(wanted, 2))
     deadline = time.monotonic() + seconds
     done = 0
     pool = futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker, (shape,))

@@ -53,7 +53,11 @@ def spread(values: Sequence[float]) -> float:
 
 
 def first_look(
-    pool: Iterable[Config], bench: Bench, out_of_time: Callable[[], bool], samples: int = 3, patience: float = 3.0
+    pool: Iterable[Config],
+    bench: Bench,
+    out_of_time: Callable[[], bool],
+    samples: int = 3,
+    patience: float = 3.0,
 ) -> dict[Config, float]:
     """Median of a few timings of each configuration, until time is up; a hopeless one gets a single timing."""
     seen: dict[Config, float] = {}
@@ -96,7 +100,11 @@ def with_groups(configs: Sequence[Config], pool: Iterable[Config]) -> list[Confi
 
 
 def halve(
-    pool: Sequence[Config], bench: Bench, out_of_time: Callable[[], bool], keep: int = FINALISTS, samples: int = 3
+    pool: Sequence[Config],
+    bench: Bench,
+    out_of_time: Callable[[], bool],
+    keep: int = FINALISTS,
+    samples: int = 3,
 ) -> list[Config]:
     """Drop the slower half, double the timings, until `keep` are left; the rounds go through all in turn."""
     ready = [config for config in pool if bench.prepare(config)]
@@ -130,7 +138,7 @@ def decide(finalists: Sequence[Config], default: Config, bench: Bench, pairs: in
     noise = spread(times[default])
     chosen = Verdict(default, default, False, 1.0, noise, times[default], times[default])
     for config in rivals:
-        ratios = [mine / base for mine, base in zip(times[config], times[default])]
+        ratios = [mine / base for mine, base in zip(times[config], times[default], strict=True)]
         ratio = statistics.median(ratios)
         wins = sum(value < 1 for value in ratios) / pairs
         if ratio < 1 - max(LEAST_GAIN, 2 * noise) and wins >= 0.8 and ratio < chosen.ratio:

@@ -95,11 +95,17 @@ class Journal:
         self.save()
 
 
-def tuned_file(verdicts: dict[int, dict[str, Any]], triton_version: str) -> dict[str, Any]:
-    """The content of the file that vLLM reads."""
-    entries: dict[str, Any] = {"triton_version": triton_version}
-    entries.update({str(batch): verdicts[batch]["entry"] for batch in sorted(verdicts)})
-    return entries
+def tuned_file(
+    verdicts: dict[int, dict[str, Any]], defaults: dict[int, Config], triton_version: str
+) -> dict[str, Any]:
+    """The content of the file that vLLM reads.
+
+    vLLM takes the entry of the nearest key, so every size of `defaults` is written: where nothing was tuned, with
+    vLLM's own values, lest a batch size get the entry of another one.
+    """
+    entries = {batch: config.as_entry() for batch, config in defaults.items()}
+    entries.update({batch: verdict["entry"] for batch, verdict in verdicts.items()})
+    return {"triton_version": triton_version, **{str(batch): entries[batch] for batch in sorted(entries)}}
 
 
 def summary(verdicts: dict[int, dict[str, Any]], batches: Sequence[int]) -> str:

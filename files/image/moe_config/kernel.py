@@ -152,7 +152,9 @@ def _arguments(
         if name in constants:
             signature[name], known[name] = "constexpr", constants[name]
         elif is_constant:
-            raise ConfigError(f"{KERNEL} has a constant {name} that this doctor does not know: update moe_config.")
+            raise ConfigError(
+                f"{KERNEL} has a constant {name} that this doctor does not know: update moe_config."
+            )
         elif name in pointers:
             kind = pointers[name]
             signature[name] = kind or "constexpr"
@@ -174,7 +176,14 @@ def _registers(assembler: str, ptx: str, capability: int) -> tuple[int, int]:
         source = Path(work) / "kernel.ptx"
         source.write_text(ptx, encoding="utf-8")
         done = subprocess.run(
-            [assembler, "-v", f"--gpu-name=sm_{capability}{suffix}", str(source), "-o", str(Path(work) / "o")],
+            [
+                assembler,
+                "-v",
+                f"--gpu-name=sm_{capability}{suffix}",
+                str(source),
+                "-o",
+                str(Path(work) / "o"),
+            ],
             capture_output=True,
             text=True,
             check=False,

@@ -34,7 +34,7 @@ class Config:
 
     def as_entry(self) -> dict[str, int]:
         """As vLLM's files write it."""
-        return dict(zip(KEYS, asdict(self).values()))
+        return dict(zip(KEYS, asdict(self).values(), strict=True))
 
     def as_kernel(self) -> dict[str, int]:
         """The part that the kernel takes as constants."""
@@ -51,7 +51,7 @@ class Config:
             what = f"has an unknown key {unknown[0]}" if unknown else f"lacks {missing[0]}"
             raise ConfigError(f"{where} {what}: the keys are {', '.join(KEYS)}.")
         values = [entry[key] for key in KEYS]
-        for key, value in zip(KEYS, values):
+        for key, value in zip(KEYS, values, strict=True):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{where} has {key}={value!r}: give a whole number from 1.")
             if key != "num_stages" and key != "GROUP_SIZE_M" and value & (value - 1):
@@ -61,9 +61,8 @@ class Config:
         return cls(*values)
 
     def __str__(self) -> str:
-        return (
-            f"M{self.block_m} N{self.block_n} K{self.block_k} G{self.group_m} w{self.num_warps} s{self.num_stages}"
-        )
+        tile = f"M{self.block_m} N{self.block_n} K{self.block_k} G{self.group_m}"
+        return f"{tile} w{self.num_warps} s{self.num_stages}"
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,17 @@ def refusal(config: Config, shape: Shape, batch: int, capability: int) -> str | 
 def shared_limit(capability: int) -> int:
     """Bytes of shared memory a block may have; ConfigError for a capability that the table lacks."""
     if capability not in SHARED_LIMIT:
-        raise ConfigError(f"Capability {capability} is not in SHARED_LIMIT of moe_config/space.py: add its limit there.")
+        raise ConfigError(f"Capability {capability} is not in SHARED_LIMIT of moe_config/space.py: add it.")
     return SHARED_LIMIT[capability]
+
+
+def launch_class(shape: Shape, batch: int) -> tuple[bool, bool]:
+    """Batch sizes of one class run the same compiled kernel.
+
+    Triton compiles anew for a number of tokens that 16 divides, and vLLM launches few tokens without sorting them.
+    """
+    pairs = batch * shape.topk
+    return pairs * 4 <= shape.experts, pairs % 16 == 0
 
 
 def candidates(shape: Shape, batch: int, capability: int) -> tuple[list[Config], dict[str, int]]:

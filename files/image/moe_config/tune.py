@@ -16,7 +16,7 @@ from .journal import Journal, summary, tuned_file, write_json
 from .model import load
 from .name import local_shape
 from .quant import detect
-from .space import BATCH_SIZES, Config, Shape, brute_force, candidates
+from .space import BATCH_SIZES, Config, Shape, brute_force, candidates, launch_class
 
 #: Shares of the time budget: compiling ahead, and the first look at every tile.
 _COMPILE, _LOOK = 0.35, 0.70
@@ -65,7 +65,9 @@ def shape_of(options: argparse.Namespace) -> Shape:
         quant = detect(model)
         topk = model.text.get("num_experts_per_tok") or model.text.get("moe_topk")
         if not isinstance(topk, int):
-            raise ConfigError(f"{options.model} does not say how many experts a token gets: give the four numbers.")
+            raise ConfigError(
+                f"{options.model} does not say how many experts a token gets: give the four numbers."
+            )
         experts, size = local_shape(model, options.tp, options.ep)
         dtype = "bf16" if quant.experts == "none" else quant.experts
         return Shape(experts, size, model.hidden_size, topk, dtype, quant.block)
@@ -122,13 +124,19 @@ class Tuner:
         journal.save()
 
     def _compile(self, wanted: list[tuple[int, Config]], seconds: float) -> None:
-        if not wanted:
+        once = {
+            (launch_class(self._layer.shape, batch), config): (batch, config)
+            for batch, config in reversed(wanted)
+        }
+        if not once:
             return
 
         def report(done: int, total: int) -> None:
             self._progress(f"compiled {done} of {total}")
 
-        self.journal.compiled += self._gpu.compile_ahead(self._layer.shape, wanted, seconds, report)
+        self.journal.compiled += self._gpu.compile_ahead(
+            self._layer.shape, list(once.values()), seconds, report
+        )
         self._progress(f"compiled {self.journal.compiled} configurations", final=True)
 
     def _decide(self, batch: int, rivals: list[Config], out_of_time: Callable[[], bool]) -> None:
@@ -168,8 +176,12 @@ def _positive(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("--model", metavar="DIR_OR_HF_ID", help="take the layer from this model")
-    parser.add_argument("--tp", type=_positive, default=1, metavar="N", help="tensor parallel size (with --model)")
-    parser.add_argument("--ep", type=_positive, default=1, metavar="N", help="expert parallel size (with --model)")
+    parser.add_argument(
+        "--tp", type=_positive, default=1, metavar="N", help="tensor parallel size (with --model)"
+    )
+    parser.add_argument(
+        "--ep", type=_positive, default=1, metavar="N", help="expert parallel size (with --model)"
+    )
     parser.add_argument("--experts", type=_positive, metavar="E", help="experts on one GPU")
     parser.add_argument("--intermediate", type=_positive, metavar="N", help="expert size on one GPU")
     parser.add_argument("--hidden", type=_positive, metavar="K", help="hidden size")
@@ -177,7 +189,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="fp8-channel", choices=("fp8-channel",), help="of the experts")
     parser.add_argument("--batch-sizes", type=_batches, default=list(BATCH_SIZES), metavar="1,8,32")
     parser.add_argument("--budget", type=_positive, default=3600, metavar="SECONDS", help="time to spend")
-    parser.add_argument("--output", type=Path, default=Path("tuned"), metavar="DIR", help="where the results go")
+    parser.add_argument(
+        "--output", type=Path, default=Path("tuned"), metavar="DIR", help="where the results go"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -192,7 +206,8 @@ def run(options: argparse.Namespace) -> int:
     layer = bench.Layer(shape)
     Tuner(bench, layer, found.capability, journal, progress).run(options.batch_sizes, options.budget)
     name = bench.tuned_file_name(shape)
-    write_json(options.output / name, tuned_file(journal.verdicts, found.triton))
+    defaults = {b: bench.default_config(shape, b) for b in (*BATCH_SIZES, *options.batch_sizes)}
+    write_json(options.output / name, tuned_file(journal.verdicts, defaults, found.triton))
     brute = len(brute_force()) * len(options.batch_sizes)
     tried = sum(len(seen) for seen in journal.looks.values())
     raw = {**journal.as_dict(), "file": name, "tried": tried, "brute_force": brute}
@@ -203,5 +218,3 @@ def run(options: argparse.Namespace) -> int:
     print(f"{tried} configurations timed of {brute} by brute force, in {journal.seconds:.0f} s; {drawn}")
     print(f"{options.output / name}")
     return 0 if all(batch in journal.verdicts for batch in options.batch_sizes) else 1
-
-

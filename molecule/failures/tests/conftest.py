@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
 
-from node import HUB_TOKEN, KEY, REGISTRY_PASSWORD, Node, connect
+from node import SECRETS, Node, connect
 
 from playbooks import Operator
 
@@ -18,7 +18,7 @@ from playbooks import Operator
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """Runs playbooks against this scenario's inventory; every secret of the bed is known to it."""
     inventory = Path(__file__).resolve().parents[1] / "inventory"
-    return Operator(inventory, tmp_path_factory.mktemp("operator"), [KEY, REGISTRY_PASSWORD, HUB_TOKEN])
+    return Operator(inventory, tmp_path_factory.mktemp("operator"), list(SECRETS))
 
 
 @pytest.fixture(scope="session")

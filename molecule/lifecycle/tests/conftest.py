@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
 
-from node import Node
+from node import SECRETS, Node, connect
 
 from playbooks import Operator
-
-SECRETS = ["api-key-for-tests-only", "registry-word-for-tests", "hf_tokenForTestsOnly000000000000000000"]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +21,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
     return Operator(inventory, tmp_path_factory.mktemp("operator"), list(SECRETS))
 
 
-@pytest.fixture(scope="module")
-def node(host: Any) -> Node:
+@pytest.fixture(scope="session")
+def node(operator: Operator) -> Node:
     """The scenario's node."""
-    return Node(host)
+    return connect(operator.inventory)

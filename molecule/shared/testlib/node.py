@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -18,6 +19,9 @@ UNIT = "dgx-vllm.service"
 KEY = "api-key-for-tests-only"
 REGISTRY_PASSWORD = "registry-word-for-tests"
 HUB_TOKEN = "hf_tokenForTestsOnly000000000000000000"
+BASIC = base64.b64encode(f"operator:{REGISTRY_PASSWORD}".encode()).decode()
+SECRETS = [KEY, REGISTRY_PASSWORD, HUB_TOKEN, BASIC]
+"""The bed's secrets, and the form that Docker keeps a registry login in."""
 
 # Files that other parts of the system rewrite by themselves; nothing of the role's is among them.
 _SNAPSHOT = r"""
@@ -52,6 +56,11 @@ class Node:
         assert done.rc == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout).strip()
 
+    def put(self, path: str, text: str) -> None:
+        """Write a file on the node, and the folder that it is in."""
+        encoded = base64.b64encode(text.encode()).decode()
+        self.sh(f"mkdir -p $(dirname {path}); echo {encoded} | base64 -d > {path}")
+
     def snapshot(self) -> Snapshot:
         """Everything that a run could have changed, by section."""
         text = self.host.run(f"bash -c {shlex.quote(_SNAPSHOT)}").stdout
@@ -74,15 +83,14 @@ class Node:
             assert time.monotonic() < end, f"still not after {limit:g} s: {script}"
             time.sleep(1)
 
-    def request(self, path: str, body: dict[str, Any] | None = None, key: str = KEY) -> tuple[int, Any]:
-        """Status and JSON of one request, made on the node; the key goes through curl's standard input."""
+    def request(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and JSON of one request, made on the node with its own key, which no command line or journal shows."""
+        header = r's/^VLLM_API_KEY=\(.*\)/header = "Authorization: Bearer \1"/p'
         words = ["curl", "-s", "-w", "\n%{http_code}", "-K", "-", f"http://127.0.0.1:8000{path}"]
         if body is not None:
             words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-        header = f'header = "Authorization: Bearer {key}"'
-        text, _, status = self.host.run(
-            f"echo {shlex.quote(header)} | {shlex.join(words)}"
-        ).stdout.rpartition("\n")
+        script = f"sed -n {shlex.quote(header)} /etc/dgx-vllm/current/vllm.env | {shlex.join(words)}"
+        text, _, status = self.host.run(script).stdout.rpartition("\n")
         return int(status or 0), json.loads(text) if text.strip() else None
 
     def completes(self, model: str = "bed/tiny-moe-fp8") -> bool:

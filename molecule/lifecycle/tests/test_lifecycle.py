@@ -1,0 +1,131 @@
+"""From a bare machine over several releases back to the bare machine, in the order of the file."""
+
+from __future__ import annotations
+
+import pytest
+from node import UNIT, Node, Snapshot, differences
+from playbooks import PROJECT, Operator
+
+ARCHIVE = "/var/tmp/dgx-vllm.tar"
+BASE = "bed/vllm-simulated:0.32.0"
+NOISE = ("server", "folders")
+"""Sections of a snapshot that need not be equal after an uninstallation; `folders` is looked at by name."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found(node: Node) -> Snapshot:
+    """The machine before the first run."""
+    return node.snapshot()
+
+
+@pytest.fixture(scope="module")
+def releases() -> dict[str, str]:
+    """Releases by the name that the tests give them."""
+    return {}
+
+
+def serving(node: Node) -> dict[str, str]:
+    """The environment of the running server."""
+    lines = node.sh("docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' dgx-vllm").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_first_release_has_none_before_it(operator: Operator, node: Node, releases: dict[str, str]) -> None:
+    operator.succeed()
+    releases["first"] = node.current
+    run = operator.fail("playbooks/rollback.yml")
+    assert f"spark1 has no release before the current one ({node.current}), so there is nothing to return to." in run.message
+    assert node.completes()
+
+
+def test_second_release(operator: Operator, node: Node, releases: dict[str, str]) -> None:
+    operator.succeed(max_num_seqs=3)
+    releases["second"] = node.current
+    assert releases["second"] != releases["first"]
+    assert node.sh("basename $(readlink /etc/dgx-vllm/previous)") == releases["first"]
+    assert serving(node)["MAX_NUM_SEQS"] == "3"
+
+
+@pytest.mark.parametrize(("name", "sequences"), [("first", "4"), ("second", "3")])
+def test_rollback_goes_back_and_forth(
+    operator: Operator, node: Node, releases: dict[str, str], name: str, sequences: str
+) -> None:
+    operator.succeed("playbooks/rollback.yml")
+    assert node.current == releases[name]
+    assert serving(node)["MAX_NUM_SEQS"] == sequences
+    assert node.completes()
+
+
+def test_load_mode_names_what_is_wrong_with_the_archive(operator: Operator, node: Node) -> None:
+    before = node.snapshot()
+    run = operator.fail(image_source="load", image="bed/dgx-vllm:1.0", image_archive=ARCHIVE)
+    assert f"There is no {ARCHIVE} on spark1: copy the archive there, or mend dgx_vllm_image_archive." in run.message
+    assert not differences(before, node.snapshot())
+
+
+def test_load_mode(operator: Operator, node: Node) -> None:
+    """From an archive that `docker save` wrote; the name is taken away, so that only the archive has it."""
+    image = node.sh("docker inspect -f '{{.Image}}' dgx-vllm")
+    node.sh(f"docker tag {image} bed/dgx-vllm:1.0; docker save -o {ARCHIVE} bed/dgx-vllm:1.0; docker rmi bed/dgx-vllm:1.0")
+    operator.succeed(image_source="load", image="bed/dgx-vllm:1.0", image_archive=ARCHIVE)
+    assert node.sh("docker inspect -f '{{.Config.Image}}' dgx-vllm") == "bed/dgx-vllm:1.0"
+    assert node.completes()
+    again = operator.succeed(image_source="load", image="bed/dgx-vllm:1.0", image_archive=ARCHIVE)
+    assert again.counts["changed"] == 0
+    node.sh(f"rm {ARCHIVE}")
+
+
+def test_build_mode(operator: Operator, node: Node) -> None:
+    """The patch layer of this checkout on a base that serves without a GPU: vLLM's CPU build and the simulation layer."""
+    for file in ("Dockerfile", "gb10.py", "vllm"):
+        text = (PROJECT / "molecule/shared/sim" / file).read_text(encoding="utf-8")
+        node.put(f"/var/tmp/base/{file}", text)
+    node.sh(f"docker build -q -t {BASE} --build-arg BASE=registry.bed.test:5000/vllm-cpu:0.32.0 /var/tmp/base; rm -r /var/tmp/base")
+    built = {"image_source": "build", "image": "dgx-vllm", "image_build_base": BASE}
+    operator.succeed(**built)
+    assert node.sh("docker inspect -f '{{.Config.Image}}' dgx-vllm").startswith("dgx-vllm:")
+    log = node.sh("docker logs dgx-vllm 2>&1")
+    assert "using torch backend for FP8 linear layers" in log
+    assert "using Triton backend for MOE layers" in log
+    assert node.completes()
+    assert operator.succeed(**built).counts["changed"] == 0
+
+
+def test_verify_playbook_changes_nothing(operator: Operator, node: Node) -> None:
+    before = node.snapshot()
+    run = operator.succeed("playbooks/verify.yml")
+    assert run.counts["changed"] == 0
+    assert not differences(before, node.snapshot())
+
+
+def test_uninstall_spares_what_others_run(operator: Operator, node: Node) -> None:
+    node.sh(f"docker create --name other --entrypoint true {BASE}")
+    before = node.snapshot()
+    run = operator.fail("playbooks/uninstall.yml")
+    assert "Docker on spark1 was installed by this role, but holds other too." in run.message
+    assert not differences(before, node.snapshot())
+    node.sh("docker rm other")
+
+
+def test_uninstall_leaves_the_machine_as_found_and_keeps_the_weights(
+    operator: Operator, node: Node, found: Snapshot
+) -> None:
+    operator.succeed("playbooks/uninstall.yml")
+    left = differences(found, node.snapshot(), without=NOISE)
+    assert not [line for line in left if not line.startswith("data: ")]
+    assert node.sh("ls /var/lib/dgx-vllm") == "models"
+    assert "models--bed--tiny-moe-fp8" in node.sh("ls /var/lib/dgx-vllm/models/hub")
+    assert node.property("LoadState") == "not-found"
+
+
+def test_state_absent_with_the_weights(operator: Operator, node: Node, found: Snapshot) -> None:
+    operator.succeed(state="absent", remove_weights=True)
+    after = node.snapshot()
+    assert not differences(found, after, without=NOISE)
+    gone, new = set(found["folders"]) - set(after["folders"]), set(after["folders"]) - set(found["folders"])
+    assert (gone, new) == (set(), set())
+    assert node.host.run(f"systemctl cat {UNIT}").rc != 0
+
+
+def test_uninstall_again_changes_nothing(operator: Operator) -> None:
+    assert operator.succeed("playbooks/uninstall.yml").counts["changed"] == 0
