@@ -2,8 +2,8 @@
 """The patch layer, the same in every build mode and in the test bed: run once, as root, while an image is built.
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
-/app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero, with one sentence,
-when a route is not in place. Run it again and nothing changes. Standard library only.
+/app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero,
+with one sentence, when a route is not in place. Run it again and nothing changes. Standard library only.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def main(argv: list[str] | None = None) -> int:
             )
         copied = copy_configs(HERE / "configs", root / "vllm")
         link_package(options.link, root / "vllm")
-        listed = sbom.write(options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json")
+        listed = sbom.write(
+            options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json"
+        )
     except PatchError as error:
         print(f"install_patch: {error}", file=sys.stderr)
         return 2

@@ -51,12 +51,13 @@ PYTHON
     # The wheels' CUDA toolkit where FlashInfer and vLLM look for one: their kernels are compiled at run time.
     cuda=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
     [ -x "$cuda/bin/nvcc" ] || die "The wheels brought no $cuda/bin/nvcc: is nvidia-cuda-nvcc still in vllm.txt?"
-    mkdir -p /usr/local/cuda/lib64
-    for part in bin cccl include nvvm; do ln -s "$cuda/$part" "/usr/local/cuda/$part"; done
+    ln -sfn "$cuda" /usr/local/cuda
+    # The linker wants lib64 and names without a version, nvcc the former beside its bin.
+    mkdir -p "$cuda/lib64"
     for library in "$cuda"/lib/*; do
       name=${library##*/}
-      ln -s "$library" "/usr/local/cuda/lib64/$name"
-      case $name in *.so.*) ln -s "$library" "/usr/local/cuda/lib64/${name%%.so.*}.so" ;; esac
+      ln -sf "../lib/$name" "$cuda/lib64/$name"
+      case $name in *.so.*) ln -sf "../lib/$name" "$cuda/lib64/${name%%.so.*}.so" ;; esac
     done
     # In parallel, which pip does not do; some packages ship templates that are no Python.
     python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null 2>&1 || true

@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 sys.path.insert(0, "/sim")
-import gb10  # type: ignore[import-not-found]  # noqa: E402
+import gb10  # type: ignore[import-not-found]
 
 MODEL = {"num_experts": 512, "num_experts_per_tok": 10, "hidden_size": 2048, "moe_intermediate_size": 512}
 
@@ -30,10 +30,10 @@ def choose(scheme: str, linear: str = "auto", moe: str = "auto", **environment: 
         routes._printed.clear()
     os.environ.update(environment)
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        with set_current_vllm_config(VllmConfig(kernel_config=KernelConfig(linear_backend=linear))):
-            gb10.choose_linear(scheme, 2048, 1)
-            gb10.choose_moe(MODEL, scheme, [128, 128] if scheme == "block" else None, 1, moe)
+    config = VllmConfig(kernel_config=KernelConfig(linear_backend=linear))
+    with contextlib.redirect_stdout(said), set_current_vllm_config(config):
+        gb10.choose_linear(scheme, 2048, 1)
+        gb10.choose_moe(MODEL, scheme, [128, 128] if scheme == "block" else None, 1, moe)
     for name in environment:
         del os.environ[name]
     text = said.getvalue()

@@ -164,7 +164,9 @@ def test_plain_docker_build_serves_both_bases() -> None:
     lines = (IMAGE / "Dockerfile").read_text().splitlines()
     assert "ARG BASE_IMAGE=docker.io/library/ubuntu:24.04" in lines
     runs = [line for line in lines if line.startswith("RUN ")]
-    assert runs[:-1] == [f"RUN sh /opt/dgx-vllm/install_vllm.sh {step}" for step in ("system", "wheels", "ray")]
+    assert runs[:-1] == [
+        f"RUN sh /opt/dgx-vllm/install_vllm.sh {step}" for step in ("system", "wheels", "ray")
+    ]
     assert f'      dev.dgx-vllm.patch-version="{PATCH_VERSION}" \\' in lines
 
 
@@ -173,10 +175,15 @@ def test_steps_do_nothing_on_a_base_with_vllm(tmp_path: Path) -> None:
     program = IMAGE / "install_vllm.sh"
     for step in ("system", "wheels", "ray"):
         done = subprocess.run(
-            ["sh", program, step], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+            ["sh", program, step],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
-    done = subprocess.run(["sh", program, "ray"], env={**os.environ, "RAY_VERSION": "2"}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", program, "ray"], env={**os.environ, "RAY_VERSION": "2"}, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "RAY_VERSION is for wheel mode" in done.stderr
     done = subprocess.run(["sh", program, "all"], capture_output=True, text=True)
     assert done.returncode == 2 and "no step 'all'" in done.stderr
@@ -213,7 +220,9 @@ def test_lock_pins_by_hash_for_both_machines() -> None:
     assert names["vllm"] == "0.33.0" and names["torch"] == "2.14.0" and names["triton"] == "3.8.0"
     assert "flashinfer-python" in names and "xgrammar" in names
     # One CUDA release: a newer nvcc refuses the older headers, and FlashInfer compiles at run time.
-    toolkit = [names[f"nvidia-{part}"] for part in ("cuda-nvcc", "cuda-crt", "nvvm", "cuda-cccl", "cuda-runtime")]
+    toolkit = [
+        names[f"nvidia-{part}"] for part in ("cuda-nvcc", "cuda-crt", "nvvm", "cuda-cccl", "cuda-runtime")
+    ]
     assert names["cuda-toolkit"].startswith("13.0.") and all(pin.startswith("13.0.") for pin in toolkit)
     for words in pins:
         assert 1 <= len(words) - 1 <= 2 and all(word.startswith("--hash=sha256:") for word in words[1:]), (

@@ -59,7 +59,10 @@ def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sbom, "OS_RELEASE", tmp_path / "os-release")
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
     version = importlib.metadata.version("pytest")
-    wheels = {"PyTest": {"version": version, "sha256": "a" * 64}, "pluggy": {"version": "0", "sha256": "b" * 64}}
+    wheels = {
+        "PyTest": {"version": version, "sha256": "a" * 64},
+        "pluggy": {"version": "0", "sha256": "b" * 64},
+    }
     (tmp_path / "wheels.json").write_text(json.dumps(wheels))
     arguments = (tmp_path / "manifest.json", tmp_path / "wheels.json")
     count = sbom.write(tmp_path / "sbom.cdx.json", *arguments)

@@ -2,6 +2,9 @@
 
 The sdist is streamed, hashed while it is read, and only the wanted files are kept, so nothing is built. The cache is
 keyed by the sdist's sha256: ~/.cache/dgx-vllm-tests, or the directory in DGX_VLLM_TEST_CACHE.
+
+0.15.0 and 0.15.1 were released as wheels only. They are not in the list below: the layouts of sm121_patch name 0.15
+because 0.16.0 has the same functions, and a 0.15 that differs would be refused, as any unknown layout is.
 """
 
 from __future__ import annotations

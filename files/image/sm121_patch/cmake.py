@@ -2,16 +2,21 @@
 
     python3 -m sm121_patch cmake check|apply --root SRC     # SRC holds CMakeLists.txt and cmake/utils.cmake
 
-What CMake makes of the lists is not guessed: the release's own functions (cmake/utils.cmake) run over the release's own
-statements under `cmake -P`, once as with nvcc 12.9 and once as with nvcc 13.0, for the targets of TORCH_CUDA_ARCH_LIST.
-A list is right when it has an entry that runs on capability 12.1 and kept its suffix: 12.1a, 12.1f, or the family 12.0f.
+(`python3 -m sm121_patch.cmake` needs files.py and nothing else of the package: source mode copies no more before it
+compiles, so that an edit of the routes does not compile vLLM again.)
+
+What CMake makes of the lists is not guessed: the release's own functions (cmake/utils.cmake) run over the release's
+own statements under `cmake -P`, once as with nvcc 12.9 and once as with nvcc 13.0, for the targets of
+TORCH_CUDA_ARCH_LIST. A list is right when it has an entry that runs on capability 12.1 and kept its suffix: 12.1a,
+12.1f, or the family 12.0f.
 
 Three states in the released sources (read there):
   up to 0.18   nvcc 12.9 gets 12.0a, which 12.1 cannot run; nvcc 13 gets 12.0f
-  0.19         12.1 is supported but the nvcc 13 lists have 12.0f only, so a target of 12.1 leaves them empty: no FP8
+  0.19         12.1 is supported but the nvcc 13 lists have 12.0f only: a target of 12.1 loses its suffix there
   from 0.20    right as they are
-Only lists of kernels for 12.x are edited. SCALED_MM_ARCHS has two more statements (10.0, 11.0) whose kernels use
-instructions that no 12.x has; 12.1 there would switch on grouped kernels that cannot run.
+Only lists of kernels for 12.x are edited: of SCALED_MM_ARCHS the one for CUTLASS 3.x on 12.0. Its other statements
+(9.0a; 10.0 and 11.0, three times) stay: vLLM's dispatch (scaled_mm_entry.cu) sends no 12.x GPU to those kernels.
+12.1 in CUDA_SUPPORTED_ARCHS alone would leave the nvcc 13 lists of 0.14 empty: no FP8 kernels, and no error.
 All lists are edited or none: the edited text is checked the same way before it is written.
 """
 
@@ -27,8 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import PatchError
-from .engine import _read as read
-from .engine import _write as write
+from .files import read, write
 
 NVCC = ("12.9", "13.0")
 #: Targets that source builds use: the GB10 alone, and the family with the GB10.
@@ -117,9 +121,7 @@ def evaluate(text: str, utils: Path, targets: tuple[str, ...] = TARGETS) -> list
             with tempfile.NamedTemporaryFile("w", suffix=".cmake", encoding="utf-8") as script:
                 script.write(_program(text, utils, nvcc, target))
                 script.flush()
-                done = subprocess.run(
-                    [cmake, "-P", script.name], capture_output=True, text=True, check=False
-                )
+                done = subprocess.run([cmake, "-P", script.name], capture_output=True, text=True, check=False)
             if done.returncode:
                 said = " ".join(done.stderr.split())[-300:]
                 raise PatchError(f"cmake could not evaluate the lists with {utils} ({said}).")
@@ -141,14 +143,18 @@ def edit(text: str) -> str:
     text = text.replace(supported, wider)
     for match in pairs:
         block = match.group(0)
-        text = text.replace(block, re.sub(r'"(1?\d\.[^"]*)"', lambda m: f'"{add(add(m[1], "f"), "a")}"', block))
+        text = text.replace(
+            block, re.sub(r'"(1?\d\.[^"]*)"', lambda m: f'"{add(add(m[1], "f"), "a")}"', block)
+        )
     return text
 
 
 def _report(rows: list[Row]) -> None:
     for row in rows:
         verdict = "ok" if row.right() else "EMPTY" if not row.archs else "does not run on 12.1"
-        print(f"nvcc {row.nvcc}  target {row.target:<12} {row.name:<26} {';'.join(row.archs) or '-':<24} {verdict}")
+        print(
+            f"nvcc {row.nvcc}  target {row.target:<12} {row.name:<26} {';'.join(row.archs) or '-':<24} {verdict}"
+        )
 
 
 def main(argv: list[str]) -> int:
@@ -158,7 +164,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("verb", choices=("check", "apply"))
     parser.add_argument("--root", required=True, type=Path, metavar="SRC", help="vLLM's unpacked source")
-    parser.add_argument("--target", action="append", metavar="LIST", help="as for TORCH_CUDA_ARCH_LIST; may repeat")
+    parser.add_argument(
+        "--target", action="append", metavar="LIST", help="as for TORCH_CUDA_ARCH_LIST; may repeat"
+    )
     options = parser.parse_args(argv)
     lists, utils = options.root / "CMakeLists.txt", options.root.resolve() / "cmake" / "utils.cmake"
     targets = tuple(options.target or TARGETS)
@@ -178,10 +186,17 @@ def main(argv: list[str]) -> int:
         _report(rows)
         wrong = [f"{row.name} (nvcc {row.nvcc}, {row.target})" for row in rows if not row.right()]
         if wrong:
-            raise PatchError(f"{lists} would still be wrong after the edit for {', '.join(wrong)}: nothing written.")
+            raise PatchError(
+                f"{lists} would still be wrong after the edit for {', '.join(wrong)}: nothing written."
+            )
         write(lists, mended)
-        print(f"{lists}: 12.1 added to {sum(a != b for a, b in zip(text.splitlines(), mended.splitlines()))} lines")
+        changed = len(set(mended.splitlines()) - set(text.splitlines()))
+        print(f"{lists}: 12.1 added to {changed} statements")
     except PatchError as error:
         print(f"sm121_patch: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

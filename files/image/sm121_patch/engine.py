@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from . import FIRST_SUPPORTED, LAST_SUPPORTED, PATCH_VERSION, PatchError, runtime
+from .files import read, write
 from .layouts import HELPER_FILE, LAYOUTS, ROUTES, Layout
 from .source import has_block, insert, strip
 
@@ -60,15 +59,6 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise PatchError(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise PatchError(f"{path} is not UTF-8 text; install vLLM again.") from None
-
-
 def vllm_version(root: Path) -> str:
     """The version of ROOT/vllm, from its _version.py, else from the one vllm dist-info beside the package."""
     package = root / "vllm"
@@ -78,7 +68,7 @@ def vllm_version(root: Path) -> str:
         )
     version_file = package / "_version.py"
     if version_file.is_file():
-        match = re.search(r"^__version__\b.*=\s*['\"]([^'\"]+)['\"]", _read(version_file), re.MULTILINE)
+        match = re.search(r"^__version__\b.*=\s*['\"]([^'\"]+)['\"]", read(version_file), re.MULTILINE)
         if match:
             return match.group(1)
     found = sorted(package.resolve().parent.glob("vllm*-*.dist-info"))
@@ -111,7 +101,7 @@ def _fit(route: str, root: Path, originals: dict[str, str]) -> tuple[Layout, str
             reasons.append(f"[vLLM {layout.releases}] there is no {layout.file}")
             continue
         if layout.file not in originals:
-            originals[layout.file] = strip(_read(root / layout.file), layout.file)
+            originals[layout.file] = strip(read(root / layout.file), layout.file)
         try:
             fits.append((layout, insert(originals[layout.file], layout)))
         except PatchError as error:
@@ -134,7 +124,7 @@ def _foreign_marker(route: str, root: Path) -> Layout | None:
     for layout in (item for item in LAYOUTS if item.route == route):
         path = root / layout.file
         if path.is_file():
-            text = _read(path)
+            text = read(path)
             if not has_block(text) and _MARKERS[route] in text:
                 return layout
     return None
@@ -150,7 +140,7 @@ def plan(root: Path, untested: bool = False) -> Plan:
     for name in ROUTES:
         foreign = _foreign_marker(name, root)
         if foreign is not None:
-            digest = _sha256(_read(root / foreign.file))
+            digest = _sha256(read(root / foreign.file))
             reason = f"{foreign.file} prints this route's marker by itself"
             routes.append(Route(name, "upstream", foreign.file, foreign.function, digest, digest, reason))
             continue
@@ -168,31 +158,13 @@ def plan(root: Path, untested: bool = False) -> Plan:
             )
         )
     original = {file: originals[file] for file in patched}
-    current = {file: _read(root / file) for file in patched}
+    current = {file: read(root / file) for file in patched}
     if patched:
         helper = root / HELPER_FILE
-        patched[HELPER_FILE] = _read(Path(runtime.__file__))
+        patched[HELPER_FILE] = read(Path(runtime.__file__))
         if helper.is_file():
-            current[HELPER_FILE] = _read(helper)
+            current[HELPER_FILE] = read(helper)
     return Plan(root, version, current, original, patched, routes)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once, keeping its mode (0644 for a new one)."""
-    real = path.resolve()
-    mode = real.stat().st_mode & 0o7777 if real.exists() else 0o644
-    try:
-        handle, temporary = tempfile.mkstemp(dir=real.parent, prefix=".sm121-")
-    except OSError as error:
-        raise PatchError(f"{real.parent} cannot be written ({error.strerror}): run as its owner.") from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(text.encode("utf-8"))
-        os.chmod(temporary, mode)
-        os.replace(temporary, real)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
@@ -204,12 +176,12 @@ def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
         for file in helper_first:
             if made.current.get(file) != made.patched[file]:
                 written.append(file)
-                _write(root / file, made.patched[file])
-        _write(manifest, json.dumps(made.manifest(), indent=2) + "\n")
+                write(root / file, made.patched[file])
+        write(manifest, json.dumps(made.manifest(), indent=2) + "\n")
     except (OSError, PatchError):
         for file in written:
             if file in made.current:
-                _write(root / file, made.current[file])
+                write(root / file, made.current[file])
             else:
                 (root / file).unlink(missing_ok=True)
         raise
@@ -223,9 +195,9 @@ def revert(root: Path, manifest: Path) -> list[str]:
     for file in sorted({layout.file for layout in LAYOUTS}):
         path = root / file
         if path.is_file():
-            text = _read(path)
+            text = read(path)
             if has_block(text):
-                _write(path, strip(text, file))
+                write(path, strip(text, file))
                 changed.append(file)
     for extra, name in ((root / HELPER_FILE, HELPER_FILE), (manifest, str(manifest))):
         if extra.is_file():

@@ -1,13 +1,14 @@
 """The bed's hub with one large model, for a download that breaks off; runs on the node beside hub.py and model.py.
 
-breaking_hub.py ROOT PORT LIMIT: makes the model bed/large-bf16 under ROOT, serves it, and goes away (exit 3) after LIMIT
-bytes of a file. LIMIT 0: serves it whole. The Range headers that came are kept in ROOT/../ranges.
+breaking_hub.py ROOT PORT LIMIT: makes the model bed/large-bf16 under ROOT, serves it, and goes away (exit 3) after
+LIMIT bytes of a file. LIMIT 0: serves it whole. The Range headers that came are kept in ROOT/../ranges.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import hub
@@ -54,7 +55,7 @@ def main(root: Path, port: int, limit: int) -> None:
         weights = folder / "model.safetensors"
         weights.write_bytes(weights.read_bytes() + bytes(range(256)) * (48 * MIB // 256))
     BreakingHub.root, BreakingHub.token, BreakingHub.limit = root, "none", limit
-    hub.ThreadingHTTPServer(("127.0.0.1", port), BreakingHub).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", port), BreakingHub).serve_forever()
 
 
 if __name__ == "__main__":

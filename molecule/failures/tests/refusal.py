@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node import Node, differences
-from playbooks import Operator, Run
+from runs import Operator, Run
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import pytest
 from node import HUB_TOKEN, Node, differences, watching
-from playbooks import Operator
 from refusal import Refusal, refused
+from runs import Operator
 
 GPU = "/etc/sim-gpu.conf"
+COMMANDS = (
+    "docker pull",
+    "docker login",
+    "hf download bed/tiny",
+    "docker run --rm --name=dgx-vllm",
+    "vllm serve",
+)
 LISTENER = "python3 -m http.server --directory /var/empty 8000"
 
 
@@ -39,13 +46,14 @@ REFUSALS = {
         mends=f"mv {GPU}.bed {GPU}; /usr/local/sbin/sim-gpu-nodes",
     ),
     "driver on the deny list": Refusal(
-        ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied holds 590.*", "install a driver that is not on the list"),
+        ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied holds 590.*",
+         "install a driver that is not on the list"),
         breaks=f"sed -i.bed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
         mends=f"mv {GPU}.bed {GPU}",
     ),
     "disk full": Refusal(
-        ("spark1: disk_models:", "free on /mnt.", "the model wants 1.0 GiB at /mnt/models (dgx_vllm_min_free_models_gib)",
-         "free space on /mnt"),
+        ("spark1: disk_models:", "free on /mnt.", "free space on /mnt",
+         "the model wants 1.0 GiB at /mnt/models (dgx_vllm_min_free_models_gib)"),
         {"models_dir": "/mnt/models"},
         breaks="mount -t tmpfs -o size=1m tmpfs /mnt",
         mends="umount /mnt",
@@ -53,7 +61,7 @@ REFUSALS = {
     "port taken": Refusal(
         ("spark1: port: 8000 held by python3 (pid", "web.service)", "the server cannot bind its port",
          "free it (systemctl stop web.service) or set dgx_vllm_port"),
-        breaks=f"systemd-run -q --unit web {LISTENER}; until curl -so /dev/null http://127.0.0.1:8000; do sleep 0.2; done",
+        breaks=f"systemd-run -q --unit web {LISTENER}; until curl -so /dev/null 127.0.0.1:8000; do sleep 0.2; done",
         mends="systemctl stop web.service",
     ),
 }  # fmt: skip
@@ -94,8 +102,8 @@ def test_corrected_run_deploys(operator: Operator, node: Node) -> None:
     with watching(node) as commands:
         run = operator.succeed(hf_token=HUB_TOKEN)
         seen = commands()
-    for part in ("docker pull", "docker login", "hf download bed/tiny-moe-fp8", "docker run --rm --name=dgx-vllm", "vllm serve"):
-        assert any(part in line for line in seen), f"{part} was not seen, so this test proves nothing about it"
+    missed = [part for part in COMMANDS if not any(part in line for line in seen)]
+    assert not missed, f"these were not seen, so this test proves nothing about them: {missed}"
     assert not operator.leaks(seen)
     assert node.completes()
     assert run.counts["failed"] == 0

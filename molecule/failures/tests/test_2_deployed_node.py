@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from node import HUB_TOKEN, Node, differences
-from playbooks import Operator
 from refusal import Refusal, refused
+from runs import Operator
 
 REGISTRY = "registry.bed.test:5000"
 ABSENT = "sha256:" + "1" * 64
@@ -13,8 +13,8 @@ DAEMON = "/etc/docker/daemon.json"
 
 REFUSALS = {
     "wrong registry password": Refusal(
-        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401): the registry refused this user name and password",
-         "check dgx_vllm_registry_username and dgx_vllm_registry_password"),
+        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401)",
+         "the registry refused this user name and password; check dgx_vllm_registry_username and dgx_vllm_reg"),
         {"registry_password": "a-wrong-word-for-tests"},
     ),
     "digest not found": Refusal(
@@ -26,7 +26,8 @@ REFUSALS = {
         {"image": f"{REGISTRY}/dgx-vllm:nightly"},
     ),
     "registry unreachable": Refusal(
-        ("The registry registry.bed.test:5999 cannot be reached", "Connection refused", "check its name and port and the network"),
+        ("The registry registry.bed.test:5999 cannot be reached", "Connection refused",
+         "check its name and port and the network"),
         {"image": "registry.bed.test:5999/dgx-vllm:sim"},
     ),
     "gated model without a token": Refusal(
@@ -67,7 +68,8 @@ REFUSALS = {
         mends="umount /mnt",
     ),
     "daemon.json that is no JSON": Refusal(
-        ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON", "mend or move the file; nothing was written to it"),
+        ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON",
+         "mend or move the file; nothing was written to it"),
         breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
         mends=f"cp -p /run/daemon.json {DAEMON}",
     ),

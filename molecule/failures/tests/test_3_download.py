@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from node import Node
-from playbooks import PROJECT, Operator
+from runs import PROJECT, Operator
 
 FOLDER = "/root/breaking-hub"
 MODEL = "bed/large-bf16"
@@ -24,7 +24,8 @@ def hub(node: Node) -> Iterator[str]:
     for source in sources:
         node.put(f"{FOLDER}/{source.name}", source.read_text(encoding="utf-8"))
     yield f"systemd-run -q --collect --unit breaking-hub python3 {FOLDER}/breaking_hub.py {FOLDER}/models 8099"
-    node.sh(f"systemctl stop breaking-hub 2>/dev/null || true; rm -rf {FOLDER} /var/lib/dgx-vllm/models/hub/models--bed--large*")
+    node.host.run("systemctl stop breaking-hub")
+    node.sh(f"rm -rf {FOLDER} /var/lib/dgx-vllm/models/hub/models--bed--large*")
 
 
 def test_download_goes_on_where_it_stopped(operator: Operator, node: Node, hub: str) -> None:

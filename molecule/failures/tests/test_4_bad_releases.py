@@ -1,4 +1,4 @@
-"""Releases that start and are not healthy: each is found out, and the release before goes back into service by itself."""
+"""Releases that start and are not healthy: each is found out, and the release before is put back into service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from node import UNIT, Node
-from playbooks import Operator
+from runs import Operator
 
 REGISTRY = "registry.bed.test:5000"
 CONFIG = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from node import UNIT, Node
-from playbooks import Operator
+from runs import Operator
 
 FILE = f"/etc/systemd/system/{UNIT}"
 ENVIRONMENT = "/etc/dgx-vllm/current/vllm.env"
@@ -20,7 +20,8 @@ def test_server_that_is_killed_comes_back(node: Node) -> None:
 
 def test_files_changed_by_hand_are_put_right(operator: Operator, node: Node) -> None:
     unit, environment = node.sh(f"sha256sum {FILE}"), node.sh(f"sha256sum {ENVIRONMENT}")
-    node.sh(f"sed -i 's/^RestartSec=.*/RestartSec=1/' {FILE}; echo MAX_NUM_SEQS=1 >> {ENVIRONMENT}; chmod 0644 {ENVIRONMENT}")
+    node.sh(f"sed -i 's/^RestartSec=.*/RestartSec=1/' {FILE}")
+    node.sh(f"echo MAX_NUM_SEQS=1 >> {ENVIRONMENT}; chmod 0644 {ENVIRONMENT}")
     run = operator.succeed()
     assert run.counts["changed"] > 0
     assert (node.sh(f"sha256sum {FILE}"), node.sh(f"sha256sum {ENVIRONMENT}")) == (unit, environment)
@@ -33,7 +34,10 @@ def test_restarts_are_bounded(operator: Operator, node: Node) -> None:
     """Without a rollback (given as a string, as -e does) a model that cannot load ends in `failed`, not in a loop."""
     good = node.current
     run = operator.fail(
-        given={"dgx_vllm_rollback_on_failure": "false"}, model="bed/unloadable", restart_delay=1, restart_limit=1
+        given={"dgx_vllm_rollback_on_failure": "false"},
+        model="bed/unloadable",
+        restart_delay=1,
+        restart_limit=1,
     )
     assert "This vLLM does not know the model's architecture" in run.message
     assert "back in service" not in run.message

@@ -1,24 +1,24 @@
 """No secret is to be found by somebody without root, after everything that the tests before did to this node.
 
-That no run showed one at -vvv, and no command line on the node while it was deployed, is asserted where they ran. The
-environment of a container can be read with `docker inspect`, by root and the group docker alone, so it is left out here.
+That no run showed one at -vvv, and no command line on the node while it was deployed, is asserted where they
+ran. A container's environment can be read with `docker inspect`, by root and the group docker alone: it is left out.
 """
 
 from __future__ import annotations
 
 import pytest
 from node import UNIT, Node
-from playbooks import Operator
+from runs import Operator
 
 PLACES = {
     "unit": f"systemctl cat {UNIT}; systemctl show {UNIT}",
     "processes": "ps axww -o args",
     "journal": "journalctl --no-pager -b",
     "container's log": "docker logs dgx-vllm 2>&1",
-    "container's arguments": "docker inspect -f '{{json .Path}} {{json .Args}} {{json .Config.Cmd}} {{json .Config.Entrypoint}}"
-    " {{json .Config.Labels}} {{json .HostConfig}}' dgx-vllm",
-    "readable files": "find /etc/dgx-vllm /var/lib/dgx-vllm /etc/docker /etc/systemd /etc/apt /tmp /var/tmp -xdev -type f"
-    " -perm /044 -exec cat {} + | tr -cd '[:print:]\\n'",
+    "container's arguments": "docker inspect -f '{{json .Path}} {{json .Args}} {{json .Config.Cmd}}"
+    " {{json .Config.Entrypoint}} {{json .Config.Labels}} {{json .HostConfig}}' dgx-vllm",
+    "readable files": "find /etc/dgx-vllm /var/lib/dgx-vllm /etc/docker /etc/systemd /etc/apt /tmp /var/tmp -xdev"
+    " -type f -perm /044 -exec cat {} + | tr -cd '[:print:]\\n'",
 }
 MODES = {
     "/etc/dgx-vllm": "755 root:root",

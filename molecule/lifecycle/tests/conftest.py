@@ -10,8 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
 
 from node import SECRETS, Node, connect
-
-from playbooks import Operator
+from runs import Operator
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,11 @@ class Operator:
     folder: Path
     secrets: list[str] = field(default_factory=list)
 
+    @property
+    def habits(self) -> dict[str, Any]:
+        """Variables of every run: reports out of the way, and a closer look while a server starts."""
+        return {"dgx_vllm_report_dir": str(self.folder / "reports"), "dgx_vllm_health_interval": 2}
+
     def leaks(self, lines: list[str]) -> list[str]:
         """The lines that hold a secret, without it, so that a report of them is no leak itself."""
         found = [line for line in lines if any(secret in line for secret in self.secrets)]
@@ -91,9 +96,7 @@ class Operator:
         named = {f"dgx_vllm_{name}": value for name, value in variables.items()}
         file = self.folder / f"variables-{time.monotonic_ns()}.json"
         file.touch(mode=0o600)
-        file.write_text(
-            json.dumps({"dgx_vllm_report_dir": str(self.folder / "reports"), **named}), encoding="utf-8"
-        )
+        file.write_text(json.dumps({**self.habits, **named}), encoding="utf-8")
         words = [word for name, value in (given or {}).items() for word in ("-e", f"{name}={value}")]
         command = [
             "ansible-playbook",
@@ -111,7 +114,7 @@ class Operator:
                        "ANSIBLE_ROLES_PATH": str(PROJECT / "roles"), "COLUMNS": "300"}  # fmt: skip
         output = self.folder / f"{file.stem}.log"
         with output.open("wb") as stream:
-            process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
+            process = subprocess.Popen([*command, playbook], cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
                                        stderr=subprocess.STDOUT)  # fmt: skip
         return Started(self, process, output, time.monotonic())
 
@@ -163,14 +166,8 @@ class Started:
         run = Run(
             status, self.file.read_text(encoding="utf-8", errors="replace"), time.monotonic() - self.begun
         )
-        leaks = [
-            line
-            for line in run.output.splitlines()
-            if any(secret in line for secret in self.operator.secrets)
-        ]
-        assert not leaks, (
-            f"{len(leaks)} lines of the output show a secret, the first: {masked(leaks[0], self.operator)}"
-        )
+        leaks = self.operator.leaks(run.output.splitlines())
+        assert not leaks, f"{len(leaks)} lines of the output show a secret, the first: {leaks[0]}"
         return run
 
 
