@@ -55,7 +55,9 @@ def test_tag_is_resolved_once_for_all_nodes_that_want_it(registry: FakeRegistry,
     assert used == dict.fromkeys(hosts, pinned)
 
 
-def test_tag_that_is_not_there_stops_every_node_with_a_sentence(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_tag_that_is_not_there_stops_every_node_with_a_sentence(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     run = deploy(registry, tmp_path, {"one": {}, "two": {}}, "0.99.0")
     assert run.rc == 2
     assert "its tags are 0.26.0" in run.failure("one")

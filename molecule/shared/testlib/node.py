@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shlex
 import subprocess
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import testinfra
+from runs import environment
 
 UNIT = "dgx-vllm.service"
 KEY = "api-key-for-tests-only"
@@ -135,7 +135,7 @@ def connect(inventory: Path, name: str = "spark1") -> Node:
     wanted = "{{ [" + names + "] | to_json }}"
     done = subprocess.run(
         ["ansible", name, "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
-        check=True, capture_output=True, text=True, env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )  # fmt: skip
     told = json.loads(done.stdout.partition("=>")[2])["msg"]
     address, key, arguments = json.loads(told) if isinstance(told, str) else told

@@ -24,6 +24,19 @@ _ERROR = re.compile(r"^\[ERROR\]: (.*?)^Origin: ", re.MULTILINE | re.DOTALL)
 _RECAP = re.compile(rf"^{NODE} +: (.*)$", re.MULTILINE)
 
 
+def environment() -> dict[str, str]:
+    """What Ansible runs in: the checkout's settings, without those that molecule adds and without colours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {
+        **kept,
+        "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"),
+        "ANSIBLE_ROLES_PATH": str(PROJECT / "roles"),
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "300",
+    }
+
+
 def one_line(text: str) -> str:
     """`text` with every run of white space as one blank."""
     return " ".join(text.split())
@@ -109,13 +122,12 @@ class Operator:
             *arguments,
             playbook,
         ]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0",
-                       "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"), "NO_COLOR": "1",
-                       "ANSIBLE_ROLES_PATH": str(PROJECT / "roles"), "COLUMNS": "300"}  # fmt: skip
         output = self.folder / f"{file.stem}.log"
         with output.open("wb") as stream:
-            process = subprocess.Popen([*command, playbook], cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
-                                       stderr=subprocess.STDOUT)  # fmt: skip
+            process = subprocess.Popen(
+                [*command, playbook], cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL, stdout=stream,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
         return Started(self, process, output, time.monotonic())
 
     def run(
