@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
 .DEFAULT_GOAL := help
-.PHONY: help setup venv bed demo demo-down test test-all lint unit molecule lock clean-bed clean
+.PHONY: help setup venv bed demo demo-down test test-all lint unit molecule gpu-test image-test lock clean-bed clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,12 @@ unit: venv       ## tests that need no node
 
 molecule: setup  ## the scenario "default" only
 	@molecule test -s default
+
+gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch: make gpu-test OUT=DIR
+	@tests/gpu/run.sh --out $(OUT)
+
+image-test: setup ## the image in wheel mode, really built and tried
+	@scripts/image-test
 
 lock:            ## requirements.txt from requirements.in
 	@pip install --quiet pip-tools

@@ -97,9 +97,9 @@ def draw(result: dict[str, Any], path: Path) -> str:
 
 
 def write(result: dict[str, Any], out: Path) -> str:
-    """Write README.md and ab.svg; the table."""
+    """Write ab.md and ab.svg; the table."""
     text = table(result)
-    (out / "README.md").write_text(text, encoding="utf-8")
+    (out / "ab.md").write_text(text, encoding="utf-8")
     return text + draw(result, out / "ab.svg")
 
 

@@ -16,8 +16,9 @@ VERSION = "0.33.0"
 COMPILE = r"""
 printf '#include <cuda_fp8.h>\n#include <cub/cub.cuh>\n__global__ void k(int *p) { *p = 1; }\n' > /tmp/t.cu
 printf 'int main() { int *p; cudaMalloc(&p, 4); k<<<1, 1>>>(p); return 0; }\n' >> /tmp/t.cu
-/usr/local/cuda/bin/nvcc -gencode arch=compute_121a,code=sm_121a -o /tmp/t /tmp/t.cu
-/usr/local/cuda/bin/nvcc -cudart shared -gencode arch=compute_121a,code=sm_121a -o /tmp/s /tmp/t.cu -L/usr/local/cuda/lib64 -lcudart
+nvcc="/usr/local/cuda/bin/nvcc -gencode arch=compute_121a,code=sm_121a /tmp/t.cu"
+$nvcc -o /tmp/static
+$nvcc -o /tmp/shared -cudart shared -L/usr/local/cuda/lib64 -lcudart
 """
 #: The arguments that the entry point makes, read by vLLM's own parser on a platform of capability 12.1.
 PARSE = """

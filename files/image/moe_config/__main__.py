@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import ConfigError, name, tune
+from . import ConfigError, doctor, name, tune
 
-VERBS = {"name": name, "tune": tune}
+VERBS = {"doctor": doctor, "name": name, "tune": tune}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -241,10 +241,7 @@ def _assembler(backend: Any, capability: int) -> str:
 def _load(text: str, work: Path) -> Any:
     """Import the kernel from a file: Triton reads a function's source from where it was defined."""
     path = work / "moe_kernel.py"
-    body = text.replace("def write_zeros_to_output", "@triton.jit\ndef write_zeros_to_output").replace(
-        f"def {KERNEL}(", f"@triton.jit\ndef {KERNEL}("
-    )
-    path.write_text(body.replace("@triton.jit\n@triton.jit\n", "@triton.jit\n"), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("moe_kernel", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

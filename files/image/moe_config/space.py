@@ -101,11 +101,13 @@ class Shape:
 def shared_memory(config: Config, element_bytes: int = 1, capability: int = 121) -> int:
     """Bytes of shared memory that Triton takes for vLLM's MoE kernel.
 
-    The loop over K keeps tiles of both operands in flight: num_stages of them on capability 9.0, whose matrix
-    instructions read shared memory themselves, num_stages - 1 elsewhere. The compiler's own figures for sm_121 and
-    sm_90 equal this for FP8 per channel (tests/image/test_moe_doctor.py); elsewhere it is a lower bound.
+    The loop over K keeps tiles of both operands in flight: num_stages - 1 of them, and one more on capability 9.0
+    where its own matrix instructions, 64 rows tall, read them from there (vLLM swaps the operands of FP8 tiles that
+    are wider than tall). The compiler's figures for sm_121 and sm_90 equal this for FP8 per channel
+    (tests/image/test_moe_doctor.py); elsewhere it is a lower bound.
     """
-    tiles = config.num_stages if capability == 90 else config.num_stages - 1
+    tall = config.block_m >= 64 or (config.block_n >= 64 and element_bytes == 1)
+    tiles = config.num_stages if capability == 90 and tall else config.num_stages - 1
     return (config.block_m + config.block_n) * config.block_k * element_bytes * max(tiles, 1)
 
 

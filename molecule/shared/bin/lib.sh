@@ -8,11 +8,13 @@ set -euo pipefail
 BED_SHARED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BED_ROOT=$(cd "$BED_SHARED/../.." && pwd)
 BED_CACHE=${DGX_VLLM_TEST_CACHE:-$HOME/.cache/dgx-vllm}
-BED_NAME=dgx-vllm-bed                              # network and services container
+BED_PREFIX=${DGX_VLLM_TEST_NAME:-dgx-vllm}         # begins every name here; a second bed beside the first needs another
+                                                   # one, and another cache, net and push port
+BED_NAME=$BED_PREFIX-bed                           # network and services container
 BED_NET=${DGX_VLLM_TEST_NET:-10.203.77}            # first three octets of the bed's /24
 BED_REGISTRY=registry.bed.test:5000                # as the nodes call it
 BED_PUSH_PORT=${DGX_VLLM_TEST_PUSH_PORT:-15077}    # loopback port of this machine that leads to the registry
-BED_IMAGES=dgx-vllm-test                           # prefix of the images on this machine
+BED_IMAGES=$BED_PREFIX-test                        # prefix of the images on this machine
 # Passwords of the bed's own registry and hub, for tests only; the inventories name the same.
 export BED_REGISTRY_USER=operator BED_REGISTRY_PASSWORD=registry-word-for-tests BED_HUB_TOKEN=hf_tokenForTestsOnly000000000000000000
 mkdir -p "$BED_CACHE"

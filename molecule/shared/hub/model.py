@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+VOCABULARY = 2048  # 256 bytes, the specials, and words, so that random weights answer in something like words
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -28,9 +30,17 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) if byte in shown else chr(256 + hidden.index(byte)) for byte in range(256)]
 
 
+def words(count: int) -> list[str]:
+    """That many different made-up words of two syllables, each with the space before it."""
+    syllables = [a + b for b in "aeiou" for a in "bdfgklmnprstvz"]
+    return ["Ġ" + first + second for first, second in islice(product(syllables, reversed(syllables)), count)]
+
+
 def tokenizer() -> dict[str, Any]:
-    """A byte-level BPE tokenizer without merges: one token a byte, and the chat markers."""
+    """A byte-level BPE tokenizer without merges: text goes in as one token a byte, words come out only."""
     vocabulary = {character: index for index, character in enumerate(byte_alphabet())}
+    first = len(vocabulary) + len(SPECIALS)
+    vocabulary |= {word: first + index for index, word in enumerate(words(VOCABULARY - first))}
     added = [
         {
             "id": 256 + i,
@@ -140,7 +150,7 @@ def moe_config(experts: int = 512, width: int = 512) -> dict[str, Any]:
         "initializer_range": 0.02,
         "tie_word_embeddings": False,
         "use_cache": True,
-        "vocab_size": 259,
+        "vocab_size": VOCABULARY,
         "bos_token_id": 256,
         "eos_token_id": 258,
         "quantization_config": fp8_dynamic(),
