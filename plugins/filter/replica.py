@@ -43,6 +43,13 @@ def replica_ray_command(row: Mapping[str, Any]) -> list[str]:
     return replica.ray_command(row)
 
 
+def replica_watch_config(
+    row: Mapping[str, Any], api: Mapping[str, Any], limits: Mapping[str, Any] | None = None
+) -> Any:
+    """/etc/dgx-vllm/watch.json of this node."""
+    return _refused(lambda: replica.watch_config(row, api, limits or {}))
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -54,4 +61,5 @@ class FilterModule:
             "replica_environment": replica_environment,
             "replica_ray_command": replica_ray_command,
             "replica_serves": replica_serves,
+            "replica_watch_config": replica_watch_config,
         }

@@ -122,3 +122,38 @@ def container_arguments(row: Row, rails: Interfaces) -> list[str]:
     if row["world_size"] == 1 or not all(rail.get("rdma") for rail in rails):
         return []
     return ["--device=/dev/infiniband", "--cap-add=IPC_LOCK"]
+
+
+WATCH_LIMITS = (
+    "peer_grace", "stall", "probe_interval", "probe_deadline", "probe_failures", "start_timeout", "backoff",
+    "backoff_limit", "failure_limit", "failure_window",
+)  # fmt: skip
+"""Limits of the watch that may be given; its own defaults stand in files/watch/replica_watch/model.py."""
+
+
+def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """/etc/dgx-vllm/watch.json of the node. `api` has `host` (where the server listens), `model` (a served name)."""
+    unknown = sorted(set(limits) - set(WATCH_LIMITS))
+    if unknown:
+        raise ReplicaError(
+            f"The watch knows no limit {', '.join(unknown)}; known are {', '.join(WATCH_LIMITS)}."
+        )
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+    return {
+        "host": row["host"],
+        "rank": int(row["rank"]),
+        "head": row["head"],
+        "address": row["address"],
+        "port": int(row["watch_port"]),
+        "peers": dict(row["peer_addresses"]),
+        "unit": "dgx-vllm.service",
+        "container": "dgx-vllm",
+        "api": {
+            "address": everywhere.get(str(api["host"]), str(api["host"])),
+            "port": int(row["port"]),
+            "model": str(api["model"]),
+            "env_file": "/etc/dgx-vllm/current/vllm.env",
+        },
+        "state": "/var/lib/dgx-vllm/state/watch.json",
+        "limits": {name: float(value) for name, value in limits.items()},
+    }

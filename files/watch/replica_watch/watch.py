@@ -203,7 +203,9 @@ class Watch:
 
     # What is done about it
 
-    def _begun_by_others(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str) -> None:
+    def _begun_by_others(
+        self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str
+    ) -> None:
         """A run that this watch did not start: by an operator, at boot, or by systemd's own restart."""
         quiet = all(one is None or one.phase not in RUNNING for one in peers.values())
         self._next(peers, UP, f"{reason} on {self.settings.host}")
@@ -224,8 +226,10 @@ class Watch:
             mine.failures.append(now)
         if len(mine.failures) > limits.failure_limit:
             text = (
-                f"gave up after {len(mine.failures)} failures within {limits.failure_window / 60:.0f} minutes, the last one on "
-                f"{limits.host}: {reason}; mend it, then run systemctl restart dgx-vllm on any node of the replica"
+                f"gave up after {len(mine.failures)} failures within {limits.failure_window / 60:.0f} "
+                "minutes, the last one on "
+                f"{limits.host}: {reason}; mend it, then run systemctl restart dgx-vllm on any node of the "
+                "replica"
             )
             self._next(peers, DOWN, text)
             self._say(text)

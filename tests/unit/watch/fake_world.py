@@ -76,7 +76,9 @@ class Node:
             return Unit("deactivating", self.run, 0, 42 if self.process else 0)
         if self.process is not None:
             return Unit("active", self.run, 0, 42)
-        return Unit("inactive" if self.result == "success" else "failed", self.run, self.status, 0, self.result)
+        return Unit(
+            "inactive" if self.result == "success" else "failed", self.run, self.status, 0, self.result
+        )
 
     def start(self) -> None:
         """`systemctl start`."""

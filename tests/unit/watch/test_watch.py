@@ -198,7 +198,9 @@ def test_failures_back_off_then_stop_and_say_why(world: World) -> None:
         assert node.watch is not None
         reason = node.watch.report.reason
         assert "gave up after 4 failures within 60 minutes" in reason
-        assert f"the last one on {world.worker.host}: the server ended by itself (status 1, exit-code)" in reason
+        assert (
+            f"the last one on {world.worker.host}: the server ended by itself (status 1, exit-code)" in reason
+        )
         assert "systemctl restart dgx-vllm" in reason
     delays = [line for line in world.worker.log if "the replica restarts" in line]
     assert ["after 5 s" in delays[1], "after 10 s" in delays[2]] == [True, True]
@@ -283,7 +285,9 @@ FAULTS = ("kill", "exit", "reboot", "short_reboot", "cut", "freeze", "watch", "o
     st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), st.integers(0, 90)), max_size=6),
     st.booleans(),
 )
-def test_whatever_happens_the_replica_serves_again(size: int, faults: list[tuple[str, int, int]], busy: bool) -> None:
+def test_whatever_happens_the_replica_serves_again(
+    size: int, faults: list[tuple[str, int, int]], busy: bool
+) -> None:
     world = World(size, failure_limit=100)
     world.requests = int(busy)
     for fault, which, pause in faults:
