@@ -12,6 +12,7 @@ from typing import Callable, Optional
 
 from replica_watch.model import (
     DOWN,
+    ENDING,
     HELD,
     NEW,
     READY,
@@ -78,7 +79,7 @@ class Watch:
             self._first_sight(now, unit)
         elif self.report.phase == STOPPED:
             self._while_stopped(now, unit, peers)
-        elif self.report.phase == HELD:
+        elif self.report.phase in (ENDING, HELD):
             self._while_held(now, unit, peers)
         else:
             self._while_running(now, unit, peers)
@@ -138,11 +139,19 @@ class Watch:
         if unit.up:
             self._units.stop(hard=True)
             return
-        if not unit.down or now < self._hold_until:
+        if not unit.down:
+            return
+        if self.report.phase == ENDING:
+            self.report.phase = HELD
+            self._save(self.report)
+        if now < self._hold_until:
             return
         missing = [host for host in self.settings.peers if peers.get(host) is None]
         behind = [
-            one.host for one in peers.values() if one is not None and one.generation < self.report.generation
+            one.host
+            for one in peers.values()
+            if one is not None
+            and (one.generation < self.report.generation or one.phase not in (HELD, *RUNNING))
         ]
         if not missing and not behind:
             self._say(f"starts generation {self.report.generation}")
@@ -173,7 +182,8 @@ class Watch:
     def _ended(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if self._units.shutting_down():
             return
-        if unit.status == STOPPED_BY_ORDER or self._ordered_stop:
+        # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
+        if unit.status == STOPPED_BY_ORDER or self._ordered_stop or not unit.run:
             self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")
             self._say("was stopped, so the replica stops")
             self._end(STOPPED, unit, hard=False)
@@ -207,7 +217,7 @@ class Watch:
         self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str
     ) -> None:
         """A run that this watch did not start: by an operator, at boot, or by systemd's own restart."""
-        quiet = all(one is None or one.phase not in RUNNING for one in peers.values())
+        quiet = all(one is None or one.phase not in (ENDING, *RUNNING) for one in peers.values())
         self._next(peers, UP, f"{reason} on {self.settings.host}")
         if quiet:
             self._running(now, unit.run)
@@ -250,7 +260,8 @@ class Watch:
 
     def _end(self, phase: str, unit: Unit, hard: bool) -> None:
         """End the own run and remember which one it was."""
-        self.report.phase, self.report.run = phase, unit.run
+        self.report.phase = ENDING if phase == HELD and not unit.down else phase
+        self.report.run = unit.run
         self._ended_run, self._ordered_stop = unit.run, False
         self._save(self.report)
         if not unit.down:

@@ -37,7 +37,7 @@ def rendered(case: str) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_text_is_the_golden_one(case: str, request: pytest.FixtureRequest) -> None:
-    file = GOLDEN / f"{case}.yaml"
+    file = GOLDEN / f"{case}.netplan"
     if request.config.getoption("--update-golden"):
         file.write_text(rendered(case), encoding="utf-8")
     assert file.read_text(encoding="utf-8") == rendered(case)

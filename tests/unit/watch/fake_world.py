@@ -2,7 +2,8 @@
 
 A second passes with every step. As measured with two real nodes: a process group is formed once, when a process
 waits on every node; when a member dies, freezes or loses its cable the others do not notice; the head's /health
-keeps saying 200 and completions never come; a process that is started next to an old group waits for ever.
+keeps saying 200 and completions never come. A worker that is started next to a head of an old group fails after a
+while.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from replica_watch.watch import Watch
 LOAD_SECONDS = 30
 SOFT_STOP_SECONDS = 10
 BOOT_SECONDS = 20
+POISONED_SECONDS = 4
 
 
 class Process:
@@ -26,6 +28,7 @@ class Process:
         self.group: Optional[int] = None
         self.ready_at = 0.0
         self.frozen = False
+        self.wrong_head = 0
 
 
 class Node:
@@ -190,6 +193,21 @@ class World:
             group = next(self.groups)
             for process in waiting:
                 process.group, process.ready_at = group, self.now + LOAD_SECONDS
+        head = self.head.process if self.head.on else None
+        for node in self.nodes.values():
+            process = node.process
+            if (
+                process is None
+                or process.group is not None
+                or node is self.head
+                or not self.joined("", node.host)
+            ):
+                continue
+            process.wrong_head += (
+                head is not None and head.group is not None and self.head.host not in self.cut
+            )
+            if process.wrong_head > POISONED_SECONDS:
+                node.ends(1, "exit-code")
         if self.requests and self.serves():
             self.tokens += 20
         for node in self.nodes.values():

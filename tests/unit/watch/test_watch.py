@@ -6,7 +6,8 @@ import pytest
 from fake_world import BOOT_SECONDS, LOAD_SECONDS, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replica_watch.model import Report
+from replica_watch.model import Metrics, Report, Settings
+from replica_watch.server_checks import ServerChecks
 
 # From a fault that is seen at once: two looks, a kill, and the load.
 AT_ONCE = LOAD_SECONDS + 6
@@ -189,6 +190,15 @@ def test_a_stop_of_a_server_that_must_be_killed_is_still_a_stop(world: World) ->
     assert phases(world) == {"stopped"}
 
 
+def test_a_unit_that_systemd_has_forgotten_was_stopped() -> None:
+    world = World(2)
+    world.until_served()
+    world.worker.ends(0, "success")
+    world.worker.run = ""
+    world.run(60)
+    assert phases(world) == {"stopped"}
+
+
 def test_failures_back_off_then_stop_and_say_why(world: World) -> None:
     world.worker.crashes = 10**6
     world.run(3600)
@@ -215,6 +225,60 @@ def test_a_start_by_hand_after_giving_up_begins_anew(world: World) -> None:
     world.head.start()
     assert world.until_served() <= 2 * AT_ONCE
     assert {tuple(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {()}
+
+
+def test_a_missing_peer_is_no_failure_of_the_server(world: World) -> None:
+    for _ in range(6):
+        world.worker.power_off(60)
+        world.run(5)
+        world.until_served()
+    assert {tuple(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {()}
+
+
+def test_nobody_starts_beside_an_old_run() -> None:
+    """The head's container takes its time to die; the workers wait for it."""
+    world = World(4)
+    world.until_served()
+    world.head.stop = lambda hard=False: None  # type: ignore[method-assign, assignment, misc]
+    world.worker.kill()
+    world.run(60)
+    assert world.runs() == [1, 1, 1, 1]
+    world.head.ends(137, "exit-code")
+    assert world.until_served() <= AT_ONCE
+    assert world.runs() == [2, 2, 2, 2]
+    assert {len(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {1}
+
+
+class Api:
+    """A server whose probes never come back in time."""
+
+    def __init__(self) -> None:
+        self.tokens = 0.0
+
+    def healthy(self) -> bool:
+        return True
+
+    def metrics(self) -> Metrics:
+        return Metrics(1, self.tokens)
+
+    def begin_probe(self, deadline: float) -> None:
+        pass
+
+    def probe_result(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_tokens_that_come_while_a_probe_waits_are_an_answer(grows: bool) -> None:
+    api = Api()
+    checks = ServerChecks(Settings("spark1", 0, ("spark2",), "spark1", stall=10_000.0), api)
+    checks.reset(0.0)
+    faults = []
+    for now in range(0, 1000, 70):
+        faults.append(checks.look(float(now), True, False)[1])
+        api.tokens += grows
+        faults.append(checks.look(float(now + 1), True, False)[1])
+    assert any(faults) == (not grows)
 
 
 def test_failures_of_last_week_do_not_count(world: World) -> None:
