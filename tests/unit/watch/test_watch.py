@@ -249,6 +249,22 @@ def test_nobody_starts_beside_an_old_run() -> None:
     assert {len(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {1}
 
 
+def test_a_node_that_boots_beside_an_old_head_starts_again_with_it() -> None:
+    """A reboot nobody missed, and a head whose container takes eight seconds to die."""
+    world = World(2)
+    world.until_served()
+    head = world.head
+
+    def slow(hard: bool = False) -> None:
+        head.stops_at = head.stops_at or world.now + 8
+
+    head.stop = slow  # type: ignore[method-assign]
+    world.worker.power_off(3)
+    assert world.until_served() <= 3 + 8 + AT_ONCE
+    assert world.worker.runs == 3
+    assert {tuple(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {()}
+
+
 class Api:
     """A server whose probes never come back in time."""
 
