@@ -8,11 +8,7 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
-LISTS = (
-    "served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied",
-    "fabric_addresses", "fabric_interfaces",
-)  # fmt: skip
-DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
+LISTS = ("served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied")
 POSITIVE = (
     "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
@@ -27,14 +23,6 @@ OWN_FLAGS = {
     "--api-key": "api_key",
     "--tensor-parallel-size": "tensor_parallel_size",
     "-tp": "tensor_parallel_size",
-    "--pipeline-parallel-size": "pipeline_parallel_size",
-    "-pp": "pipeline_parallel_size",
-    "--distributed-executor-backend": "executor",
-    "--nnodes": "replica",
-    "--node-rank": "rank",
-    "--master-addr": "control_address",
-    "--master-port": "master_port",
-    "--headless": "rank",
     "--max-model-len": "max_model_len",
     "--max-num-seqs": "max_num_seqs",
     "--gpu-memory-utilization": "gpu_memory_utilization",
@@ -93,9 +81,8 @@ def _types(values: Settings) -> Iterator[str]:
     for name in LISTS:
         if not isinstance(values[name], list):
             yield f'dgx_vllm_{name} must be a list; write it as ["…"] or one item a line.'
-    for name in DICTIONARIES:
-        if not isinstance(values[name], Mapping):
-            yield f"dgx_vllm_{name} must be a dictionary; write it as NAME: value, one a line."
+    if not isinstance(values["extra_env"], Mapping):
+        yield "dgx_vllm_extra_env must be a dictionary; write it as NAME: value, one a line."
 
 
 def _line_breaks(values: Settings) -> Iterator[str]:
@@ -127,14 +114,12 @@ def _numbers(values: Settings) -> Iterator[str]:
     utilization = float(values["gpu_memory_utilization"])
     if not 0 < utilization <= 0.9:
         yield (
-            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a "
-            "GB10 "
+            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a GB10 "
             "that runs out of its unified memory freezes with everything on it."
         )
     if int(values["tensor_parallel_size"]) != 1:
         yield (
-            f"dgx_vllm_tensor_parallel_size is {values['tensor_parallel_size']}, but a node has one GPU and "
-            "this "
+            f"dgx_vllm_tensor_parallel_size is {values['tensor_parallel_size']}, but a node has one GPU and this "
             "release serves each model from one node; set it to 1."
         )
 
@@ -154,8 +139,7 @@ def _image(values: Settings) -> Iterator[str]:
     if source == "build":
         if not image or IMAGE_WITH_VERSION.fullmatch(image.rsplit("/", 1)[-1]):
             yield (
-                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build give it a name without a "
-                "tag, "
+                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build give it a name without a tag, "
                 "because the role tags it by content."
             )
     elif not IMAGE_WITH_VERSION.fullmatch(image):
