@@ -1,4 +1,4 @@
-"""playbooks/topology.yml over the example inventories and a bad one: no host is contacted."""
+"""playbooks/topology.yml over inventories of replicas and a bad one: no host is contacted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from ansible_run import ROOT, Run, command
+
+HERE = Path(__file__).parent
 
 
 def topology(inventory: Path, home: Path, *words: str) -> Run:
@@ -24,7 +26,7 @@ def table(run: Run) -> list[list[str]]:
 
 
 def test_the_pair(tmp_path: Path) -> None:
-    run = topology(ROOT / "inventory/pair.yml", tmp_path)
+    run = topology(HERE / "replicas/pair.yml", tmp_path)
     assert [line[:4] for line in table(run)] == [
         ["chat", "0", "spark1", "head"],
         ["chat", "1", "spark2", "spark1"],
@@ -39,7 +41,7 @@ def test_a_single_machine(tmp_path: Path) -> None:
 
 
 def test_a_fleet_of_twelve_in_five_replicas(tmp_path: Path) -> None:
-    lines = table(topology(ROOT / "inventory/fleet.yml", tmp_path))
+    lines = table(topology(HERE / "replicas/fleet.yml", tmp_path))
     assert len(lines) == 12
     assert sorted({line[0] for line in lines}) == ["chat_a", "chat_b", "chat_large", "coder_a", "coder_b"]
     rails = [word for line in lines for word in line if "/26" in word]
@@ -47,7 +49,7 @@ def test_a_fleet_of_twelve_in_five_replicas(tmp_path: Path) -> None:
 
 
 def test_a_bad_inventory_names_file_and_line(tmp_path: Path) -> None:
-    text = (ROOT / "inventory/pair.yml").read_text(encoding="utf-8")
+    text = (HERE / "replicas/pair.yml").read_text(encoding="utf-8")
     line = "dgx_vllm_tensor_parallel_size: 2"
     bad = tmp_path / "bad.yml"
     bad.write_text(text.replace(line, "dgx_vllm_tensor_parallel_size: 4"), encoding="utf-8")
@@ -58,7 +60,7 @@ def test_a_bad_inventory_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_host_in_the_groups_of_two_replicas(tmp_path: Path) -> None:
-    text = (ROOT / "inventory/fleet.yml").read_text(encoding="utf-8")
+    text = (HERE / "replicas/fleet.yml").read_text(encoding="utf-8")
     bad = tmp_path / "bad.yml"
     bad.write_text(text.replace("spark[07:08]", "spark[06:08]"), encoding="utf-8")
     message = topology(bad, tmp_path / "home").failure("localhost")
