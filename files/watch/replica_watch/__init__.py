@@ -1,0 +1,8 @@
+"""Keeps the nodes of a replica in step: they start, stop and heal as one.
+
+vLLM's nodes form one distributed process group. When one of them goes, the others hang or serve errors while
+/health says 200, and a restarted node cannot join a group that runs: all of them must restart together. A watch
+runs on every node; each publishes what it knows, and the highest generation decides.
+
+Python standard library only; runs on the node's Python 3.9 or newer.
+"""

@@ -1,0 +1,84 @@
+"""`python3 -m replica_watch CONFIG.json`: watch until stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from replica_watch.model import Settings
+from replica_watch.system import HttpApi, HttpPeers, Memory, SystemdUnits, key_from, serve_status
+from replica_watch.watch import Watch
+
+INTERVAL = 2.0
+
+
+def say(text: str) -> None:
+    """One line in the journal."""
+    print(text, flush=True)
+
+
+def alive() -> None:
+    """Tell systemd's watchdog; nothing without one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(b"READY=1\nWATCHDOG=1", address)
+    except OSError:
+        pass
+
+
+def make(config: Mapping[str, Any]) -> Watch:
+    """The watch of this node with its real surroundings; its status is served from here on."""
+    settings = Settings(
+        host=config["host"],
+        rank=int(config["rank"]),
+        peers=tuple(config["peers"]),
+        head=config["head"],
+        **config.get("limits", {}),
+    )
+    api = config["api"]
+    memory = Memory(config["state"])
+    watch = Watch(
+        settings,
+        time.time,
+        SystemdUnits(config["unit"], config["container"]),
+        HttpPeers(config["peers"], int(config["port"])),
+        HttpApi(api["address"], int(api["port"]), api["model"], key_from(api["env_file"])),
+        say,
+        memory.save,
+        memory.load(),
+    )
+    serve_status(config["address"], int(config["port"]), lambda: watch.report)
+    return watch
+
+
+def main(path: str) -> None:
+    """Tick for ever; an error in one look is told and does not end the watch."""
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    watch = make(config)
+    interval = float(config.get("interval", INTERVAL))
+    say(f"watches {config['unit']} as rank {config['rank']} with {', '.join(config['peers'])}")
+    while True:
+        try:
+            watch.tick()
+        except Exception:
+            say(f"a look failed: {traceback.format_exc(limit=3)}")
+        alive()
+        time.sleep(interval)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python3 -m replica_watch CONFIG.json")
+    main(sys.argv[1])

@@ -1,0 +1,150 @@
+"""What a watch knows and is told; plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional, Protocol
+
+UP, DOWN = "up", "down"
+
+NEW = "new"
+"""Nothing is recorded yet."""
+STOPPED = "stopped"
+"""Shall not run: an operator stopped the replica, or the watch gave up."""
+ENDING = "ending"
+"""Shall run again, and its old run has not ended yet."""
+HELD = "held"
+"""Shall run, its old run has ended, and it waits until those of all peers have."""
+STARTING = "starting"
+"""Runs and does not serve yet."""
+READY = "ready"
+"""Serves."""
+
+RUNNING = (STARTING, READY)
+
+STOPPED_BY_ORDER = 143
+"""What vLLM's container ends with after SIGTERM. By itself it ends with another status, 0 among them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One node's part. Times are seconds."""
+
+    host: str
+    rank: int
+    peers: tuple[str, ...]
+    head: str
+    peer_grace: float = 15.0
+    stall: float = 120.0
+    probe_interval: float = 60.0
+    probe_deadline: float = 30.0
+    urgent_deadline: float = 10.0
+    probe_failures: int = 2
+    start_grace: float = 60.0
+    start_timeout: float = 1800.0
+    backoff: float = 5.0
+    backoff_limit: float = 300.0
+    failure_limit: int = 3
+    failure_window: float = 3600.0
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this node has the API."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The server's unit as systemd shows it; `run` is the invocation ID, `status` the last exit status."""
+
+    active: str
+    run: str = ""
+    status: int = 0
+    main_pid: int = 0
+    result: str = "success"
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs or is on its way to."""
+        return self.active in ("active", "activating", "reloading")
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self.active in ("inactive", "failed")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Requests that run now, and tokens processed since the server's start (prompt and generated)."""
+
+    running: float
+    tokens: float
+
+
+@dataclass
+class Report:
+    """What a watch publishes, and keeps over its own restart."""
+
+    host: str
+    generation: int = 0
+    desired: str = DOWN
+    phase: str = NEW
+    run: str = ""
+    reason: str = ""
+    failures: list[float] = field(default_factory=list)
+    restarts: list[float] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report in `data`; ValueError when it is none."""
+        try:
+            return cls(
+                host=str(data["host"]),
+                generation=int(data["generation"]),
+                desired=DOWN if data["desired"] == DOWN else UP,
+                phase=str(data["phase"]),
+                run=str(data.get("run", "")),
+                reason=str(data.get("reason", "")),
+                failures=[float(moment) for moment in data.get("failures", [])],
+                restarts=[float(moment) for moment in data.get("restarts", [])],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a report of a watch: {error}") from error
+
+
+class Units(Protocol):
+    """The node's service manager."""
+
+    def show(self) -> Unit:
+        """The unit now."""
+
+    def start(self) -> None:
+        """Start it and do not wait."""
+
+    def stop(self, hard: bool) -> None:
+        """Stop it and do not wait; `hard` kills the server first, which would not end by itself."""
+
+    def shutting_down(self) -> bool:
+        """Whether the machine itself is going down."""
+
+
+class Api(Protocol):
+    """The head's server."""
+
+    def healthy(self) -> bool:
+        """Whether /health says 200."""
+
+    def metrics(self) -> Optional[Metrics]:
+        """The counters; None when they cannot be read."""
+
+    def begin_probe(self, deadline: float) -> None:
+        """Ask for one token, in the background, for at most `deadline` seconds."""
+
+    def probe_result(self) -> Optional[bool]:
+        """Of the last probe: True for a token in time, False for none, None while it runs or if none was begun."""

@@ -1,0 +1,274 @@
+"""The decisions: follow a peer that knows more, notice what broke, restart the replica as one, give up in the end.
+
+Every node has a number, the generation, that counts the replica's common starts and stops. Whoever notices a fault
+takes the next number and ends its own run; who sees a higher number than its own does the same and takes it over.
+A node starts when all peers have the same number and none has an old run. Nobody coordinates, so nobody is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, Optional
+
+from replica_watch.model import (
+    DOWN,
+    ENDING,
+    HELD,
+    NEW,
+    READY,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPED_BY_ORDER,
+    UP,
+    Api,
+    Report,
+    Settings,
+    Unit,
+    Units,
+)
+from replica_watch.server_checks import ServerChecks
+
+Peers = Callable[[], Mapping[str, Optional[Report]]]
+REMINDER = 60.0
+"""Seconds between two lines about the same thing that is waited for."""
+
+
+class Watch:
+    """One node's watch. `tick` is called every few seconds and never blocks for long."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float],
+        units: Units,
+        peers: Peers,
+        api: Api,
+        say: Callable[[str], None],
+        save: Callable[[Report], None],
+        known: Optional[Report] = None,
+    ) -> None:
+        self.settings = settings
+        self.report = known or Report(settings.host)
+        self._clock = clock
+        self._units = units
+        self._peers = peers
+        self._say = say
+        self._save = save
+        self._checks = ServerChecks(settings, api)
+        self._seen: dict[str, float] = {}
+        self._hold_until = 0.0
+        self._began = clock()
+        self._ordered_stop = False
+        self._ended_run = self.report.run
+        self._reminded = 0.0
+
+    def tick(self) -> None:
+        """Look once, and act at most once."""
+        now, unit = self._clock(), self._units.show()
+        peers = dict(self._peers())
+        for host in self.settings.peers:
+            self._seen.setdefault(host, now)
+            if peers.get(host) is not None:
+                self._seen[host] = now
+        if unit.active == "deactivating" and unit.main_pid:
+            self._ordered_stop = True
+        if self._follow(now, unit, peers):
+            return
+        if self.report.phase == NEW:
+            self._first_sight(now, unit)
+        elif self.report.phase == STOPPED:
+            self._while_stopped(now, unit, peers)
+        elif self.report.phase in (ENDING, HELD):
+            self._while_held(now, unit, peers)
+        else:
+            self._while_running(now, unit, peers)
+
+    # What the others know
+
+    def _follow(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> bool:
+        """Take over a higher generation; at the same one a stop wins."""
+        mine = self.report
+        best = max(
+            (one for one in peers.values() if one is not None),
+            key=lambda one: (one.generation, one.desired == DOWN, one.host),
+            default=None,
+        )
+        if best is None or best.generation < mine.generation or best.generation == 0:
+            return False
+        if best.generation == mine.generation and (best.desired == mine.desired or best.desired == UP):
+            return False
+        fresh = unit.up and unit.run != mine.run
+        joins = best.desired == UP and fresh and (mine.phase == NEW or best.phase in (HELD, STARTING))
+        mine.generation, mine.desired, mine.reason = best.generation, best.desired, best.reason
+        mine.failures, mine.restarts = list(best.failures), list(best.restarts)
+        if joins:
+            self._say(f"joins generation {mine.generation} of {best.host} with the run that has just begun")
+            self._running(now, unit.run)
+        elif best.desired == DOWN:
+            self._say(f"stops with {best.host}: {best.reason or 'it was stopped there'}")
+            self._end(STOPPED, unit, hard=False)
+        else:
+            self._say(f"restarts with {best.host}: {best.reason or 'it was restarted there'}")
+            self._end(HELD, unit, hard=True)
+        return True
+
+    def _gone(self, now: float) -> list[str]:
+        """Peers whose watch has not answered for longer than the grace."""
+        return [host for host in self.settings.peers if now - self._seen[host] > self.settings.peer_grace]
+
+    # What happened here
+
+    def _first_sight(self, now: float, unit: Unit) -> None:
+        if unit.up:
+            self.report.generation, self.report.desired = 1, UP
+            self._running(now, unit.run)
+        elif unit.down:
+            self.report.phase, self.report.desired, self.report.run = STOPPED, DOWN, unit.run
+            self._save(self.report)
+
+    def _while_stopped(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        if unit.up and unit.run != self.report.run:
+            self.report.failures, self.report.restarts = [], []
+            self._begun_by_others(now, unit, peers, "it was started")
+
+    def _while_held(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        if unit.up and unit.run != self.report.run:
+            self._running(now, unit.run)
+            return
+        if unit.up:
+            self._units.stop(hard=True)
+            return
+        if not unit.down:
+            return
+        if self.report.phase == ENDING:
+            self.report.phase = HELD
+            self._save(self.report)
+        if now < self._hold_until:
+            return
+        missing = [host for host in self.settings.peers if peers.get(host) is None]
+        behind = [
+            one.host
+            for one in peers.values()
+            if one is not None
+            and (one.generation < self.report.generation or one.phase not in (HELD, *RUNNING))
+        ]
+        if not missing and not behind:
+            self._say(f"starts generation {self.report.generation}")
+            self._running(now, "")
+            self._units.start()
+        elif now - self._reminded > REMINDER:
+            self._reminded = now
+            what = f"{', '.join(missing)} to answer" if missing else f"{', '.join(behind)} to end the old run"
+            self._say(f"waits for {what}")
+
+    def _while_running(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        mine = self.report
+        if not mine.run and unit.run and unit.run != self._ended_run:
+            mine.run = unit.run
+            self._save(mine)
+        if not mine.run and unit.down and now - self._began > self.settings.start_grace:
+            self._fault(now, unit, peers, "systemd did not start the unit")
+            return
+        if unit.up and mine.run and unit.run != mine.run:
+            self._begun_by_others(now, unit, peers, "its unit was restarted")
+            return
+        if unit.down and mine.run:
+            self._ended(now, unit, peers)
+            return
+        if mine.run and unit.up:
+            self._serving(now, peers)
+
+    def _ended(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        if self._units.shutting_down():
+            return
+        # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
+        if unit.status == STOPPED_BY_ORDER or self._ordered_stop or not unit.run:
+            self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")
+            self._say("was stopped, so the replica stops")
+            self._end(STOPPED, unit, hard=False)
+            return
+        self._fault(now, unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
+
+    def _serving(self, now: float, peers: Mapping[str, Optional[Report]]) -> None:
+        mine, unit = self.report, self._units.show()
+        gone = self._gone(now)
+        if self.settings.is_head:
+            ready, fault = self._checks.look(now, mine.phase == READY, bool(gone) and mine.phase == READY)
+        else:
+            head = peers.get(self.settings.head)
+            ready = head is not None and head.phase == READY and head.generation == mine.generation
+            fault = f"{', '.join(gone)} is gone" if gone and mine.phase == READY else ""
+        if fault:
+            names = ", ".join(gone)
+            counted = not gone
+            reason = f"{names} is gone" if gone else fault
+            self._fault(now, unit, peers, reason, counted)
+        elif mine.phase == STARTING and ready:
+            mine.phase = READY
+            self._say(f"generation {mine.generation} is ready after {now - self._began:.0f} s")
+            self._save(mine)
+        elif mine.phase == STARTING and now - self._began > self.settings.start_timeout:
+            self._fault(now, unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
+
+    # What is done about it
+
+    def _begun_by_others(
+        self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str
+    ) -> None:
+        """A run that this watch did not start: by an operator, at boot, or by systemd's own restart."""
+        quiet = all(one is None or one.phase not in (ENDING, *RUNNING) for one in peers.values())
+        self._next(peers, UP, f"{reason} on {self.settings.host}")
+        if quiet:
+            self._running(now, unit.run)
+            return
+        self._say(f"{reason}: peers have an old run, so the replica restarts")
+        self._end(HELD, unit, hard=True)
+
+    def _fault(
+        self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str, counted: bool = True
+    ) -> None:
+        """Restart the replica, or give up after too many faults of its own in the window."""
+        mine, limits = self.report, self.settings
+        mine.failures = [moment for moment in mine.failures if now - moment < limits.failure_window]
+        mine.restarts = [moment for moment in mine.restarts if now - moment < limits.failure_window]
+        if counted:
+            mine.failures.append(now)
+        if len(mine.failures) > limits.failure_limit:
+            text = (
+                f"gave up after {len(mine.failures)} failures within {limits.failure_window / 60:.0f} "
+                "minutes, the last one on "
+                f"{limits.host}: {reason}; mend it, then run systemctl restart dgx-vllm on any node of the "
+                "replica"
+            )
+            self._next(peers, DOWN, text)
+            self._say(text)
+            self._end(STOPPED, unit, hard=True)
+            return
+        delay = limits.backoff * 2 ** (len(mine.restarts) - 1) if mine.restarts else 0.0
+        delay = min(delay, limits.backoff_limit)
+        mine.restarts.append(now)
+        self._hold_until = now + delay
+        self._next(peers, UP, f"{reason} (seen by {limits.host})")
+        self._say(f"{reason}: the replica restarts{f' after {delay:.0f} s' if delay else ''}")
+        self._end(HELD, unit, hard=True)
+
+    def _next(self, peers: Mapping[str, Optional[Report]], desired: str, reason: str) -> None:
+        known = [one.generation for one in peers.values() if one is not None]
+        self.report.generation = max([self.report.generation, *known]) + 1
+        self.report.desired, self.report.reason = desired, reason
+
+    def _end(self, phase: str, unit: Unit, hard: bool) -> None:
+        """End the own run and remember which one it was."""
+        self.report.phase = ENDING if phase == HELD and not unit.down else phase
+        self.report.run = unit.run
+        self._ended_run, self._ordered_stop = unit.run, False
+        self._save(self.report)
+        if not unit.down:
+            self._units.stop(hard)
+
+    def _running(self, now: float, run: str) -> None:
+        self.report.phase, self.report.run = STARTING, run
+        self._began, self._ordered_stop, self._reminded = now, False, 0.0
+        self._checks.reset(now)
+        self._save(self.report)

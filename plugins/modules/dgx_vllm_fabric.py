@@ -1,0 +1,124 @@
+#!/usr/bin/python
+"""Read the ConnectX-7 fabric of a node: devices, halves, rails, and what must never become a rail."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dgx_vllm_fabric
+short_description: Read the fabric of a GB10 node
+version_added: 0.2.0
+description:
+  - Finds the adapter's half-ports through sysfs by PCI vendor, function and port, never by their names.
+  - Chooses the rails (half-ports with a link) and says what stands in the way of others.
+  - Changes nothing and runs in check mode. Needs nothing on the node but its Python (3.9 or newer) and iproute2.
+author:
+  - The dgx_vllm authors (@dgx-vllm)
+options:
+  interfaces:
+    description:
+      - Interfaces that shall be the rails, in this order. Empty to take the half-ports that have a link.
+      - An interface of the management network is refused even when it is named here.
+    type: list
+    elements: str
+    default: []
+  management_addresses:
+    description:
+      - Addresses by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Interfaces of default routes and of open ssh sessions never can, named here or not.
+    type: list
+    elements: str
+    default: []
+  soft:
+    description: Whether software RDMA (soft-RoCE) counts as an adapter, for tests.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run in check mode and return the same data without changing the node.
+    support: full
+  diff_mode:
+    description: Reports what changed. This module changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Read the fabric
+  dgx_vllm.spark.dgx_vllm_fabric:
+    management_addresses: ["{{ ansible_host }}"]
+  register: fabric
+
+- name: Show the rails
+  ansible.builtin.debug:
+    msg: "{{ fabric.fabric.rails | map(attribute='interface') }}"
+"""
+
+RETURN = r"""
+fabric:
+  description: The fabric of the node.
+  returned: always
+  type: dict
+  contains:
+    devices:
+      description:
+        - Every RDMA device, and every adapter interface that has none, with C(rdma), C(interface), C(kind) (V(nic),
+          V(soft), V(virtual), V(foreign) or V(plain)), C(pci), C(port), C(half), C(twin) (the other half's interface),
+          C(carrier) (null while the interface is down), C(speed_mbit), C(mtu), C(mac), C(master), C(addresses),
+          C(pcie_width), C(pcie_max_width), C(firmware), C(rdma_state), C(rate), C(gids) and C(management).
+      type: list
+      elements: dict
+      returned: always
+    rails:
+      description: The rails in order, each with C(rail), C(interface), C(rdma), C(rdma_port), C(port), C(half), C(mac).
+      type: list
+      elements: dict
+      returned: always
+    problems:
+      description: Sentences about half-ports that cannot be used as they are.
+      type: list
+      elements: str
+      returned: always
+    management:
+      description: Interfaces that can be no rail, and what they stand on.
+      type: list
+      elements: str
+      returned: always
+    addresses:
+      description: IPv4 addresses with their lengths, by interface.
+      type: dict
+      returned: always
+    modules:
+      description: Whether each RDMA kernel module is loaded or built in.
+      type: dict
+      returned: always
+    uverbs:
+      description: Names of the device files in /dev/infiniband through which programs reach RDMA.
+      type: list
+      elements: str
+      returned: always
+    memlock:
+      description: Limit of locked memory of this process (C(self)) and of Docker's service (C(docker)).
+      type: dict
+      returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted, collect  # noqa: E402
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "interfaces": {"type": "list", "elements": "str", "default": []},
+            "management_addresses": {"type": "list", "elements": "str", "default": []},
+            "soft": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    wanted = Wanted(tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"])
+    module.exit_json(changed=False, fabric=collect(wanted))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The watch's real surroundings: sockets on loopback, a file, and a systemctl that answers from a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import replica
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan import plan
+from replica_watch.model import Report, Settings, Unit
+from replica_watch.system import (
+    HttpApi,
+    HttpPeers,
+    Memory,
+    SystemdUnits,
+    key_from,
+    read_metrics,
+    request,
+    run,
+    serve_status,
+)
+
+WATCH = Path(__file__).resolve().parents[3] / "files/watch"
+METRICS = """# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 2.0
+vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03
+vllm:generation_tokens_created{engine="0"} 1.7e+09
+vllm:prompt_tokens_total{engine="0",model_name="m"} 500.0
+"""
+
+
+class Server(ThreadingHTTPServer):
+    """A vLLM that answers, or hangs."""
+
+    hang = threading.Event()
+    seen: list[tuple[str, str | None]]
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.seen = []
+        self.hang = threading.Event()
+        self.port = int(self.server_address[1])
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up is part of the test."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def answer(self, text: str) -> None:
+        self.server.seen.append((self.path, self.headers.get("Authorization")))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def do_GET(self) -> None:
+        self.answer(METRICS if self.path == "/metrics" else "")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.hang.is_set():
+            time.sleep(3)
+        self.answer('{"choices": [{"text": "2"}]}')
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    one = Server()
+    yield one
+    one.shutdown()
+
+
+def probed(api: HttpApi, deadline: float) -> tuple[bool | None, float]:
+    begun = time.monotonic()
+    api.begin_probe(deadline)
+    assert api.probe_result() in (None, True, False)
+    while api.probe_result() is None and time.monotonic() - begun < 10:
+        time.sleep(0.02)
+    return api.probe_result(), time.monotonic() - begun
+
+
+def test_a_server_that_serves(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "vllm.env"
+    file.write_text("MODEL=m\nVLLM_API_KEY=a=b\n", encoding="utf-8")
+    api = HttpApi("127.0.0.1", server.port, "m", key_from(str(file)))
+    assert api.healthy()
+    metrics = api.metrics()
+    assert metrics is not None
+    assert (metrics.running, metrics.tokens) == (2.0, 2000.0)
+    assert probed(api, 5)[0] is True
+    assert server.seen[-1] == ("/v1/completions", "Bearer a=b")
+
+
+def test_a_server_that_hangs_is_given_up_at_the_deadline(server: Server) -> None:
+    server.hang.set()
+    api = HttpApi("127.0.0.1", server.port, "m", lambda: "")
+    result, seconds = probed(api, 0.3)
+    assert result is False
+    assert seconds < 2
+
+
+def test_no_server_at_all() -> None:
+    api = HttpApi("127.0.0.1", 1, "m", key_from("/nonexistent"))
+    assert (api.healthy(), api.metrics(), probed(api, 5)[0]) == (False, None, False)
+
+
+def test_metrics_without_ours() -> None:
+    assert read_metrics("process_open_fds 9\n") == (read_metrics("")) == type(read_metrics(""))(0.0, 0.0)
+
+
+def test_peers_are_asked_over_http() -> None:
+    report = Report("spark2", 3, "up", "ready", "r", "why", [1.0], [])
+    status = serve_status("127.0.0.1", 0, lambda: report)
+    port = int(status.server_address[1])
+    try:
+        assert HttpPeers({"spark2": "127.0.0.1"}, port)() == {"spark2": report}
+        assert request("127.0.0.1", port, "GET", "/", 2)[0] == 404
+    finally:
+        status.shutdown()
+        status.server_close()
+    assert HttpPeers({"spark2": "127.0.0.1"}, port)() == {"spark2": None}
+
+
+def test_the_status_may_listen_on_an_address_that_comes_later() -> None:
+    status = serve_status("198.51.100.1", 0, lambda: Report("spark1"))
+    status.shutdown()
+    status.server_close()
+
+
+def test_memory_is_whole_private_and_forgiving(tmp_path: Path) -> None:
+    memory = Memory(str(tmp_path / "state/watch.json"))
+    assert memory.load() is None
+    report = Report("spark1", 7)
+    memory.save(report)
+    assert memory.load() == report
+    assert (tmp_path / "state/watch.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "state/watch.json").write_text("{", encoding="utf-8")
+    assert memory.load() is None
+
+
+class Recorder:
+    def __init__(self, text: str = "", code: int = 0) -> None:
+        self.text, self.code = text, code
+        self.seen: list[list[str]] = []
+
+    def __call__(self, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+        self.seen.append(list(argv))
+        return self.code, self.text
+
+
+def test_the_unit_as_systemd_shows_it() -> None:
+    shown = "ActiveState=failed\nInvocationID=ab\nExecMainStatus=137\nMainPID=0\nResult=exit-code\n"
+    assert SystemdUnits("u", "c", Recorder(shown)).show() == Unit("failed", "ab", 137, 0, "exit-code")
+    silent = SystemdUnits("u", "c", Recorder("", 127)).show()
+    assert (silent.up, silent.down) == (True, False)
+
+
+def test_the_order_to_stop_comes_before_the_kill() -> None:
+    recorder = Recorder()
+    SystemdUnits("u", "c", recorder).stop(hard=True)
+    assert [words[:2] for words in recorder.seen] == [["systemctl", "stop"], ["docker", "kill"]]
+    recorder.seen.clear()
+    SystemdUnits("u", "c", recorder).stop(hard=False)
+    assert len(recorder.seen) == 1
+
+
+def test_a_command_that_is_missing_or_slow_is_no_exception() -> None:
+    assert run(["/nonexistent"], 1)[0] == 127
+    assert run(["sleep", "5"], 0.1)[0] == 127
+
+
+def test_the_role_gives_only_limits_that_the_watch_knows() -> None:
+    assert set(replica.WATCH_LIMITS) <= {field.name for field in fields(Settings)}
+    row = plan({"spark1": {}})["hosts"]["spark1"]
+    with pytest.raises(replica.ReplicaError, match="no limit stal"):
+        replica.watch_config(row, {"host": "", "model": "m"}, {"stal": 1})
+
+
+def test_the_program_runs_and_answers(tmp_path: Path) -> None:
+    """The real process, with the role's own configuration, over a systemctl of two lines."""
+    fleet = {
+        host: {
+            "dgx_vllm_replica": "chat",
+            "dgx_vllm_tensor_parallel_size": 2,
+            "dgx_vllm_fabric_prefix": "198.51.100.0/24",
+        }
+        for host in ("spark1", "spark2")
+    }
+    config = replica.watch_config(
+        plan(fleet)["hosts"]["spark1"], {"host": "0.0.0.0", "model": "m"}, {"stall": 60}
+    )
+    assert config["peers"] == {"spark2": "198.51.100.2"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
+        port = int(free.server_address[1])
+    config.update(address="127.0.0.1", peers={"spark2": "127.0.0.1"}, port=port, interval=0.1)
+    config.update(state=str(tmp_path / "watch.state"))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tool = tmp_path / "systemctl"
+    tool.write_text("#!/bin/sh\necho ActiveState=active\necho InvocationID=one\n", encoding="utf-8")
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(WATCH)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "replica_watch", str(tmp_path / "config.json")],
+        env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for _ in range(100):
+            status, text = request("127.0.0.1", port, "GET", "/status", 1)
+            if status == 200 and Report.from_json(json.loads(text)).phase == "starting":
+                break
+            time.sleep(0.1)
+        found = Report.from_json(json.loads(text))
+        assert (found.host, found.generation, found.run) == ("spark1", 1, "one")
+    finally:
+        process.terminate()
+        output = process.communicate(timeout=10)[0]
+    assert output.startswith("watches dgx-vllm.service as rank 0 with spark2")
+    assert "failed" not in output
