@@ -21,6 +21,7 @@ CHUNK = 4 * 1024 * 1024
 WORKERS = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_ORPHAN = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
 
 
 class Damage(NamedTuple):
@@ -66,12 +67,23 @@ class Cache:
 
     def partial_bytes(self) -> int:
         """Bytes of interrupted downloads that the next one continues."""
+        return sum(max(0, _size(path)) for path in self._incomplete() if not _ORPHAN.search(path))
+
+    def remove_orphans(self) -> None:
+        """Remove parts that no download continues; call it only while none runs.
+
+        huggingface_hub 2.4 names a part by its try (ETAG.8HEX.incomplete) and begins anew after a kill.
+        """
+        for path in self._incomplete():
+            if _ORPHAN.search(path):
+                os.unlink(path)
+
+    def _incomplete(self) -> list[str]:
         blobs = os.path.join(self.folder, "blobs")
         try:
-            names = [name for name in os.listdir(blobs) if name.endswith(".incomplete")]
+            return [os.path.join(blobs, name) for name in os.listdir(blobs) if name.endswith(".incomplete")]
         except OSError:
-            return 0
-        return sum(max(0, _size(os.path.join(blobs, name))) for name in names)
+            return []
 
     def damaged(self, listing: Listing) -> list[Damage]:
         """The files whose content is not what the listing says. Reads every byte."""

@@ -148,6 +148,8 @@ def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, run: Doc
     for attempt in (1, 2):
         for item in cache.damaged(listing):
             cache.remove(listing.commit, item.name)
+        _stop_earlier(run)
+        cache.remove_orphans()
         _fetch(request, run)
         moved = cache.ref(request.revision)
         if moved and moved != listing.commit:
@@ -171,6 +173,10 @@ def _relist(request: Request, commit: str) -> Listing:
         raise ModelError(str(error)) from error
 
 
+def _stop_earlier(run: Docker) -> None:
+    run(["rm", "--force", CONTAINER], {}, 60.0)
+
+
 def _fetch(request: Request, run: Docker) -> None:
     image = run(["image", "inspect", "--format", "{{.Id}}", request.image], {}, 30.0)
     if image.rc != 0:
@@ -178,7 +184,6 @@ def _fetch(request: Request, run: Docker) -> None:
             f"The image {request.image or '(none)'} that brings the download tool cannot be used"
             f" ({image.complaint}): run site.yml --tags image first."
         )
-    run(["rm", "--force", CONTAINER], {}, 60.0)
     environment = {"HF_ENDPOINT": request.endpoint.rstrip("/")}
     if request.token:
         environment["HF_TOKEN"] = request.token
@@ -210,16 +215,15 @@ def _fetch(request: Request, run: Docker) -> None:
     arguments += ["download", request.model, "--revision", request.revision]
     done = run(arguments, environment, request.timeout)
     if done.rc == TIMED_OUT:
-        run(["rm", "--force", CONTAINER], {}, 60.0)
+        _stop_earlier(run)
         raise ModelError(
-            f"{request.model} was not fetched within {request.timeout:g} s: run site.yml --tags model"
-            f" again, it goes"
-            " on where it stopped, or raise dgx_vllm_model_download_timeout."
+            f"{request.model} was not fetched within {request.timeout:g} s: run site.yml --tags model again, the files"
+            " that are complete are kept, or raise dgx_vllm_model_download_timeout."
         )
     if done.rc != 0:
         told = (done.stdout + "\n" + done.stderr).replace(request.token or "\0", "***")
         known = explain(told)
-        reason = known[0].text if known else "Run it again, it goes on where it stopped."
+        reason = known[0].text if known else "Run it again, the files that are complete are kept."
         last = Completed(done.rc, "", told).complaint[:300]
         raise ModelError(f"Fetching {request.model} failed with {done.rc} ({last}): {reason}")
 

@@ -22,7 +22,7 @@ description:
   - Asks the model hub for the commit and the files of a revision, fetches what is missing with C(hf
     download) in the
     given image, compares every checksum, and records the result.
-  - An interrupted download goes on where it stopped. A recorded model is not asked for again, so an
+  - A run after an interrupted one keeps the files that are complete. A recorded model is not asked for again, so an
     unchanged run needs
     no network; a branch stays at the commit that was fetched first.
   - A cache that was copied to the node is verified and recorded, also without a network.

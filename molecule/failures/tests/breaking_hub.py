@@ -1,7 +1,8 @@
-"""The bed's hub with one large model, for a download that breaks off; runs on the node beside hub.py and model.py.
+"""The bed's hub with one larger model, for downloads that break off; runs on the node beside hub.py and model.py.
 
-breaking_hub.py ROOT PORT LIMIT: makes the model bed/large-bf16 under ROOT, serves it, and goes away (exit 3) after
-LIMIT bytes of a file. LIMIT 0: serves it whole. The Range headers that came are kept in ROOT/../ranges.
+breaking_hub.py ROOT PORT drop|die|whole: makes the model bed/large-bf16 under ROOT and serves it. After 30 MiB of a
+file `drop` closes that connection, once; `die` ends the whole hub; `whole` does neither. What was asked for, file and
+range, is kept in ROOT/../asked.
 """
 
 from __future__ import annotations
@@ -15,27 +16,32 @@ import hub
 import model
 
 MIB = 1 << 20
+SIZES = {"model-00001-of-00002.safetensors": 4, "model-00002-of-00002.safetensors": 48}
 
 
 class BreakingHub(hub.Hub):
-    """Ends the whole process in the middle of a large file."""
+    """Breaks off in the middle of a large file."""
 
-    limit = 0
+    how = "whole"
 
     def send_file(self, folder: Path, name: str, body: bool) -> None:
-        if body and name.endswith(".safetensors"):
-            with (self.root.parent / "ranges").open("a", encoding="utf-8") as log:
-                print(self.headers.get("Range", "all"), file=log)
-            if self.limit:
-                self.wfile = Leaky(self.wfile, self.limit)  # type: ignore[assignment]
-        super().send_file(folder, name, body)
+        if body:
+            with (self.root.parent / "asked").open("a", encoding="utf-8") as log:
+                print(name, self.headers.get("Range", "all"), file=log)
+            if self.how != "whole":
+                self.wfile = Leaky(self.wfile, 30 * MIB, self.how)  # type: ignore[assignment]
+        try:
+            super().send_file(folder, name, body)
+        except ConnectionAbortedError:
+            BreakingHub.how = "whole"
+            self.close_connection = True
 
 
 class Leaky:
-    """A stream that lets `limit` bytes through and then ends the process."""
+    """A stream that lets `limit` bytes through and then breaks."""
 
-    def __init__(self, stream: object, limit: int) -> None:
-        self.stream, self.left = stream, limit
+    def __init__(self, stream: object, limit: int, how: str) -> None:
+        self.stream, self.left, self.how = stream, limit, how
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.stream, name)
@@ -43,20 +49,23 @@ class Leaky:
     def write(self, data: bytes) -> int:
         self.left -= len(data)
         if self.left < 0:
-            os._exit(3)
+            if self.how == "die":
+                os._exit(3)
+            raise ConnectionAbortedError
         self.stream.write(data)  # type: ignore[attr-defined]
         return len(data)
 
 
-def main(root: Path, port: int, limit: int) -> None:
+def main(root: Path, port: int, how: str) -> None:
     folder = root / "bed/large-bf16/main"
     if not folder.is_dir():
         model.write_repository(folder, model.dense_config())
-        weights = folder / "model.safetensors"
-        weights.write_bytes(weights.read_bytes() + bytes(range(256)) * (48 * MIB // 256))
-    BreakingHub.root, BreakingHub.token, BreakingHub.limit = root, "none", limit
+        (folder / "model.safetensors").unlink()
+        for number, (name, size) in enumerate(SIZES.items()):
+            (folder / name).write_bytes(bytes([number]) * (size * MIB))
+    BreakingHub.root, BreakingHub.token, BreakingHub.how = root, "none", how
     ThreadingHTTPServer(("127.0.0.1", port), BreakingHub).serve_forever()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

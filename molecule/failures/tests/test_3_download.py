@@ -1,46 +1,77 @@
-"""A download that breaks off half-way goes on where it stopped."""
+"""Downloads that break off: a lost connection is taken up again at once, a lost hub by the next run.
+
+Inside one run huggingface_hub goes on in the middle of a file; a later run keeps the files that are complete.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from node import Node
-from runs import PROJECT, Operator
+from runs import PROJECT, Operator, Run
 
 FOLDER = "/root/breaking-hub"
 MODEL = "bed/large-bf16"
+CACHE = "/var/lib/dgx-vllm/models/hub/models--bed--large-bf16"
 ENDPOINT = "http://127.0.0.1:8099"
+SMALL, LARGE = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def hub(node: Node) -> Iterator[str]:
-    """A hub on the node; the value is the command that starts it, less its limit in bytes."""
+@pytest.fixture
+def hub(node: Node) -> Iterator[Callable[[str], None]]:
+    """A function that starts a hub on the node, which breaks in the given way."""
     sources = [*(PROJECT / "molecule/shared/hub" / name for name in ("hub.py", "model.py")),
                Path(__file__).with_name("breaking_hub.py")]  # fmt: skip
     for source in sources:
         node.put(f"{FOLDER}/{source.name}", source.read_text(encoding="utf-8"))
-    yield f"systemd-run -q --collect --unit breaking-hub python3 {FOLDER}/breaking_hub.py {FOLDER}/models 8099"
+
+    def start(how: str) -> None:
+        command = f"python3 {FOLDER}/breaking_hub.py {FOLDER}/models 8099 {how}"
+        node.sh(f"rm -f {FOLDER}/asked; systemd-run -q --collect --unit breaking-hub {command}")
+        node.wait_for(f"curl -sf {ENDPOINT}/api/models/{MODEL}")
+
+    yield start
     node.host.run("systemctl stop breaking-hub")
-    node.sh(f"rm -rf {FOLDER} /var/lib/dgx-vllm/models/hub/models--bed--large*")
+    node.sh(f"rm -rf {FOLDER} {CACHE}")
 
 
-def test_download_goes_on_where_it_stopped(operator: Operator, node: Node, hub: str) -> None:
+def asked(node: Node, name: str) -> list[str]:
+    """The ranges that were asked of a file since the hub was started."""
+    lines = node.sh(f"cat {FOLDER}/asked").splitlines()
+    return [line.split()[1] for line in lines if line.split()[0] == name]
+
+
+def download(operator: Operator) -> Run:
+    return operator.run("site.yml", "--tags", "model", model=MODEL, hf_endpoint=ENDPOINT)
+
+
+def test_lost_connection(operator: Operator, node: Node, hub: Callable[[str], None]) -> None:
+    hub("drop")
+    run = download(operator)
+    assert run.status == 0, run.message
+    first, *_, second = asked(node, LARGE)
+    print(asked(node, LARGE))
+    match = re.fullmatch(r"bytes=(\d+)-", second)
+    assert first == "all"
+    assert match and int(match[1]) >= 10 * MIB
+    assert node.sh(f"stat -Lc %s {CACHE}/snapshots/*/{LARGE}") == str(48 * MIB)
+
+
+def test_lost_hub(operator: Operator, node: Node, hub: Callable[[str], None]) -> None:
     invocation = node.property("InvocationID")
-    node.sh(f"{hub} {30 * MIB}")
-    node.wait_for(f"curl -sf {ENDPOINT}/api/models/{MODEL}")
-    broken = operator.fail("site.yml", "--tags", "model", model=MODEL, hf_endpoint=ENDPOINT)
+    hub("die")
+    broken = download(operator)
+    assert broken.status == 2
     assert f"Fetching {MODEL} failed with 1" in broken.message
-    assert "goes on where it stopped" in broken.message
 
-    node.sh(f"{hub} 0")
-    node.wait_for(f"curl -sf {ENDPOINT}/api/models/{MODEL}")
-    operator.succeed("site.yml", "--tags", "model", model=MODEL, hf_endpoint=ENDPOINT)
-    ranges = node.sh(f"cat {FOLDER}/ranges").splitlines()
-    assert ranges[0] == "all"
-    match = re.fullmatch(r"bytes=(\d+)-", ranges[-1])
-    assert match and int(match[1]) >= 10 * MIB, f"the second run asked for {ranges}"
+    hub("whole")
+    mended = download(operator)
+    assert mended.status == 0, mended.message
+    assert asked(node, SMALL) == []
+    assert asked(node, LARGE) == ["all"]
+    assert node.sh(f"find {CACHE} -name '*.incomplete'") == ""
     assert node.property("InvocationID") == invocation

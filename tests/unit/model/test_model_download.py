@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_cache import record_path
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_cache import Cache, record_path
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (
     ModelError,
     Request,
@@ -216,7 +216,7 @@ def test_a_token_in_an_error_text_is_masked(hub: Any, docker: Any, tmp_path: Pat
 
 def test_a_download_that_takes_too_long_is_stopped(hub: Any, docker: Any, tmp_path: Path) -> None:
     docker.times_out = True
-    with pytest.raises(ModelError, match="goes on where it stopped"):
+    with pytest.raises(ModelError, match="files that are complete are kept"):
         ensure(request(hub, tmp_path, timeout=1), False, docker)
     assert docker.calls[-1] == ["rm", "--force", "dgx-vllm-download"]
 
@@ -232,3 +232,16 @@ def test_a_broken_record_counts_as_none(hub: Any, docker: Any, tmp_path: Path, c
     record(tmp_path).parent.mkdir(parents=True)
     record(tmp_path).write_text(content)
     assert ensure(request(hub, tmp_path), False, docker).changed
+
+
+def test_part_that_no_download_continues_is_neither_counted_nor_kept(tmp_path: Path) -> None:
+    blobs = tmp_path / "hub/models--org--tiny/blobs"
+    blobs.mkdir(parents=True)
+    orphan, part = blobs / "abc.0123abcd.incomplete", blobs / "abc.incomplete"
+    orphan.write_bytes(b"12345")
+    part.write_bytes(b"123")
+    cache = Cache(str(tmp_path), "org/tiny")
+    assert cache.partial_bytes() == 3
+    cache.remove_orphans()
+    assert not orphan.exists()
+    assert part.exists()
