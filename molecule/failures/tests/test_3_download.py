@@ -54,7 +54,6 @@ def test_lost_connection(operator: Operator, node: Node, hub: Callable[[str], No
     run = download(operator)
     assert run.status == 0, run.message
     first, *_, second = asked(node, LARGE)
-    print(asked(node, LARGE))
     match = re.fullmatch(r"bytes=(\d+)-", second)
     assert first == "all"
     assert match and int(match[1]) >= 10 * MIB

@@ -114,13 +114,13 @@ with open("/run/bed-watch.log", "a") as log:
             if line not in seen:
                 seen.add(line)
                 print(line, file=log, flush=True)
-        time.sleep(0.05)
+        time.sleep(0.03)
 """
 
 
 @contextmanager
 def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
-    """Records every command line on the node, looking 20 times a second; gives a function that returns them."""
+    """Records every command line on the node, looking some 20 times a second; gives a function that returns them."""
     node.sh("rm -f /run/bed-watch.log")
     node.sh(f"systemd-run -q --collect --unit bed-watch python3 -c {shlex.quote(_WATCHER)}")
     try:
