@@ -23,12 +23,12 @@ BASIC = base64.b64encode(f"operator:{REGISTRY_PASSWORD}".encode()).decode()
 SECRETS = [KEY, REGISTRY_PASSWORD, HUB_TOKEN, BASIC]
 """The bed's secrets, and the form that Docker keeps a registry login in."""
 
-# Files that other parts of the system rewrite by themselves; nothing of the role's is among them.
+# /etc/group- and its like are copies that the tools keep of the files before their last change.
 _SNAPSHOT = r"""
 section() { printf '\n== %s\n' "$1"; }
 section packages; dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'
 section holds; apt-mark showhold
-section etc; cd /etc && find . -xdev -type f -exec sha256sum {} + | sort -k 2
+section etc; cd /etc && find . -xdev -type f ! -path './*-' -exec sha256sum {} + | sort -k 2
 section modes; cd /etc && find . -xdev \( -type d -o -type f \) -printf '%p %M %u:%g\n' | sort
 section links; cd /etc && find . -xdev -type l -printf '%p -> %l\n' | sort
 section data; cd /var/lib && find . -path './dgx-vllm*' -not -path './dgx-vllm/cache/*/*' -printf '%p %M %u:%g\n' | sort
