@@ -120,7 +120,6 @@ class Operator:
             f"@{file}",
             *words,
             *arguments,
-            playbook,
         ]
         output = self.folder / f"{file.stem}.log"
         with output.open("wb") as stream:
