@@ -37,9 +37,10 @@ def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
             "topology wants the variables of the hosts and a list of hosts; "
             "write `hostvars | dgx_vllm.spark.topology(groups['dgx_vllm'], groups)`."
         )
-    variables = {
-        str(host): {name: hostvars[host][name] for name in NAMES if name in hostvars[host]} for host in hosts
-    }
+    variables = {}
+    for host in hosts:
+        known = hostvars[host]
+        variables[str(host)] = {name: known[name] for name in NAMES if name in known}
     return plan(variables, groups if isinstance(groups, Mapping) else {}, _origin)
 
 

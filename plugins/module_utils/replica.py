@@ -136,7 +136,7 @@ def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) ->
     unknown = sorted(set(limits) - set(WATCH_LIMITS))
     if unknown:
         raise ReplicaError(
-            f"The watch knows no limit {', '.join(unknown)}; known are {', '.join(WATCH_LIMITS)}."
+            f"dgx_vllm_watch_limits has {', '.join(unknown)}; known are {', '.join(WATCH_LIMITS)}."
         )
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     return {

@@ -8,7 +8,11 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
-LISTS = ("served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied")
+LISTS = (
+    "served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied",
+    "fabric_addresses", "fabric_interfaces",
+)  # fmt: skip
+DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
 POSITIVE = (
     "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
@@ -23,6 +27,14 @@ OWN_FLAGS = {
     "--api-key": "api_key",
     "--tensor-parallel-size": "tensor_parallel_size",
     "-tp": "tensor_parallel_size",
+    "--pipeline-parallel-size": "pipeline_parallel_size",
+    "-pp": "pipeline_parallel_size",
+    "--distributed-executor-backend": "executor",
+    "--nnodes": "replica",
+    "--node-rank": "rank",
+    "--master-addr": "control_address",
+    "--master-port": "master_port",
+    "--headless": "rank",
     "--max-model-len": "max_model_len",
     "--max-num-seqs": "max_num_seqs",
     "--gpu-memory-utilization": "gpu_memory_utilization",
@@ -58,11 +70,11 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
 
-def mistakes(settings: Settings) -> list[str]:
+def mistakes(settings: Settings, row: Mapping[str, Any]) -> list[str]:
     """One sentence for each thing that is wrong in `settings`: what, where, and how to mend it.
 
-    `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value. No sentence repeats the
-    value of a secret.
+    `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value, `row` is the host's row of the
+    topology. No sentence repeats the value of a secret.
     """
     values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
     wrong = [*_types(values)] or [*_line_breaks(values), *_folders(values)]
@@ -70,6 +82,7 @@ def mistakes(settings: Settings) -> list[str]:
         return wrong
     return [
         *_numbers(values),
+        *_replica(values, row),
         *_model(values),
         *_image(values),
         *_arguments(values),
@@ -81,8 +94,9 @@ def _types(values: Settings) -> Iterator[str]:
     for name in LISTS:
         if not isinstance(values[name], list):
             yield f'dgx_vllm_{name} must be a list; write it as ["…"] or one item a line.'
-    if not isinstance(values["extra_env"], Mapping):
-        yield "dgx_vllm_extra_env must be a dictionary; write it as NAME: value, one a line."
+    for name in DICTIONARIES:
+        if not isinstance(values[name], Mapping):
+            yield f"dgx_vllm_{name} must be a dictionary; write it as NAME: value, one a line."
 
 
 def _line_breaks(values: Settings) -> Iterator[str]:
@@ -117,10 +131,23 @@ def _numbers(values: Settings) -> Iterator[str]:
             f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a GB10 "
             "that runs out of its unified memory freezes with everything on it."
         )
-    if int(values["tensor_parallel_size"]) != 1:
+
+
+def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
+    """What the inventory's plan (the filter topology, which sees no play or role variables) does not say."""
+    tensor, pipeline = int(values["tensor_parallel_size"]), int(values["pipeline_parallel_size"])
+    size = int(row["world_size"])
+    if values["replica"] and row["replica"] != values["replica"]:
         yield (
-            f"dgx_vllm_tensor_parallel_size is {values['tensor_parallel_size']}, but a node has one GPU and this "
-            "release serves each model from one node; set it to 1."
+            f"dgx_vllm_replica is {values['replica']!r} on {row['host']}, but not in the inventory; set it there, as a "
+            "host or group variable, because all nodes of a replica must see it."
+        )
+    elif tensor * pipeline != size:
+        nodes = "one node, which has one GPU" if size == 1 else f"{size} nodes with one GPU each"
+        yield (
+            f"dgx_vllm_tensor_parallel_size ({tensor}) times dgx_vllm_pipeline_parallel_size ({pipeline}) is "
+            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its nodes "
+            "the same dgx_vllm_replica in the inventory."
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.dgx_vllm.spark.plugins.filter.topology import NAMES
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology import DEFAULTS
 from ansible_run import ROOT
 
 ROLE = ROOT / "roles/dgx_vllm"
@@ -52,9 +54,16 @@ def code(path: Path) -> str:
 def used() -> dict[str, set[str]]:
     """Public-looking name -> the files that use it."""
     found: dict[str, set[str]] = {}
-    for path in sources():
+    plugins = [
+        path
+        for begin in ("topology", "fabric", "replica")
+        for path in (ROOT / "plugins/module_utils").glob(f"{begin}*.py")
+    ]
+    for path in [*sources(), *plugins]:
         for name in PUBLIC.findall(code(path)):
             found.setdefault(name, set()).add(str(path.relative_to(ROOT)))
+    for name in (name for name in NAMES if name.startswith("dgx_vllm_")):
+        found.setdefault(name, set()).add("the filter topology")
     return found
 
 
@@ -89,6 +98,11 @@ def test_values_are_the_same(specs: Specs, defaults: Specs) -> None:
     assert {name: type(value) for name, value in said.items()} == {
         name: type(defaults[name]) for name in said
     }
+
+
+def test_the_topology_has_the_same_defaults(defaults: Specs) -> None:
+    """Variables of hosts that run another role, or are only planned, have no defaults but those of the filter."""
+    assert {name: defaults[f"dgx_vllm_{name}"] for name in DEFAULTS} == DEFAULTS
 
 
 def test_defaults_have_their_type(specs: Specs, defaults: Specs) -> None:

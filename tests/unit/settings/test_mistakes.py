@@ -20,8 +20,14 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text
 GOOD = {**DEFAULTS, "dgx_vllm_model": "org/name"}
 
 
-def judged(**changes: Any) -> list[str]:
-    return mistakes({**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}})
+ALONE = {"host": "spark1", "replica": "spark1", "world_size": 1}
+PAIR = {"host": "spark1", "replica": "chat", "world_size": 2}
+
+
+def judged(row: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    return mistakes(
+        {**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}}, row or ALONE
+    )
 
 
 def test_defaults_with_a_model_are_fine() -> None:
@@ -29,13 +35,13 @@ def test_defaults_with_a_model_are_fine() -> None:
 
 
 def test_model_is_asked_for() -> None:
-    assert mistakes(DEFAULTS) == [
+    assert mistakes(DEFAULTS, ALONE) == [
         "dgx_vllm_model is not set; give it a Hugging Face id (org/name) or the absolute path of a model folder."
     ]
 
 
 def test_absent_needs_no_model() -> None:
-    assert mistakes({**DEFAULTS, "dgx_vllm_state": "absent"}) == []
+    assert mistakes({**DEFAULTS, "dgx_vllm_state": "absent"}, ALONE) == []
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_good_settings(changes: dict[str, Any]) -> None:
         ({"port": 65536}, ["dgx_vllm_port is 65536"]),
         ({"gpu_memory_utilization": 0.95}, ["dgx_vllm_gpu_memory_utilization is 0.95", "0.9", "freezes"]),
         ({"gpu_memory_utilization": 0}, ["dgx_vllm_gpu_memory_utilization is 0.0"]),
-        ({"tensor_parallel_size": 2}, ["dgx_vllm_tensor_parallel_size is 2", "set it to 1"]),
+        ({"tensor_parallel_size": 2}, ["dgx_vllm_tensor_parallel_size (2)", "has one node, which has one GPU"]),
         ({"max_model_len": -1}, ["dgx_vllm_max_model_len is -1"]),
         ({"restart_limit": -1}, ["dgx_vllm_restart_limit is -1"]),
         ({"health_timeout": 0}, ["dgx_vllm_health_timeout is 0"]),
@@ -158,3 +164,15 @@ def test_folder_that_docker_could_not_mount_is_refused(name: str, path: str) -> 
     if name == "model" and path == "relative/path":
         pytest.skip("a model's id on the hub looks like this")
     assert judged(**{name: path})
+
+
+def test_a_pair_with_tensor_or_pipeline_parallelism() -> None:
+    assert judged(PAIR, replica="chat", tensor_parallel_size=2) == []
+    assert judged(PAIR, replica="chat", pipeline_parallel_size=2) == []
+    (sentence,) = judged(PAIR, replica="chat", tensor_parallel_size=2, pipeline_parallel_size=2)
+    assert "is 4, but the replica chat has 2 nodes" in sentence
+
+
+def test_a_replica_that_only_the_play_knows_is_refused() -> None:
+    (sentence,) = judged(ALONE, replica="chat", tensor_parallel_size=2)
+    assert "dgx_vllm_replica is 'chat' on spark1, but not in the inventory" in sentence

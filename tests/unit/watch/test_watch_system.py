@@ -187,7 +187,7 @@ def test_a_command_that_is_missing_or_slow_is_no_exception() -> None:
 def test_the_role_gives_only_limits_that_the_watch_knows() -> None:
     assert set(replica.WATCH_LIMITS) <= {field.name for field in fields(Settings)}
     row = plan({"spark1": {}})["hosts"]["spark1"]
-    with pytest.raises(replica.ReplicaError, match="no limit stal"):
+    with pytest.raises(replica.ReplicaError, match="dgx_vllm_watch_limits has stal; known are peer_grace"):
         replica.watch_config(row, {"host": "", "model": "m"}, {"stal": 1})
 
 
