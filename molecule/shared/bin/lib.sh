@@ -61,6 +61,13 @@ quiet() {
   return "$status"
 }
 
+# vm_runs NAME: whether the QEMU machine of that name is up; a noted id alone could be somebody else's by now.
+vm_runs() {
+  local pid
+  pid=$(cat "$BED_CACHE/machines/$1/pid" 2>/dev/null) || return 1
+  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "^qemu-system-x86_64 -name $1 "
+}
+
 has_image() { dk image inspect "$1" >/dev/null 2>&1; }
 
 # apt_install PACKAGE…: only what is missing, on this machine.
