@@ -131,7 +131,8 @@ def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
 
 def connect(inventory: Path, name: str = "spark1") -> Node:
     """The node of an inventory, over ssh as Ansible reaches it: the inventory's templates are evaluated by Ansible."""
-    names = "ansible_user ~ '@' ~ ansible_host, ansible_ssh_private_key_file, ansible_ssh_common_args"
+    address = "ansible_user ~ '@' ~ ansible_host ~ ':' ~ (ansible_port | default(22))"
+    names = f"{address}, ansible_ssh_private_key_file, ansible_ssh_common_args"
     wanted = "{{ [" + names + "] | to_json }}"
     done = subprocess.run(
         ["ansible", name, "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],

@@ -1,0 +1,131 @@
+"""The two machines and what lies between them: their facts, their cables, and whether ssh leads to them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from node import Node
+from runs import Run, environment
+
+INVENTORY = Path(__file__).resolve().parents[1] / "inventory"
+HOSTS = ("spark1", "spark2")
+RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
+RDMA = ("rocep1s0f0", "roceP2p1s0f0")
+PLANNED = {
+    "spark1": ("198.51.100.1/26", "198.51.100.65/26"),
+    "spark2": ("198.51.100.2/26", "198.51.100.66/26"),
+}
+NETPLAN = "/etc/netplan/40-cx7.yaml"
+_RECAP = re.compile(r"^(spark\d) +: (.*)$", re.MULTILINE)
+
+Facts = dict[str, Any]
+
+
+def fabric(host: str) -> Facts:
+    """What the module dgx_vllm_fabric reads on a machine, asked as an operator would ask it."""
+    wanted = json.dumps({"interfaces": list(RAILS), "timeout": 0})
+    done = subprocess.run(
+        ["ansible", host, "-i", str(INVENTORY), "-m", "dgx_vllm.spark.dgx_vllm_fabric", "-a", wanted],
+        check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+    )  # fmt: skip
+    found: Facts = json.loads(done.stdout.partition("=>")[2])["fabric"]
+    return found
+
+
+def changed(run: Run) -> dict[str, int]:
+    """How many tasks of a run changed something, by host."""
+    return {host: int(re.findall(r"changed=(\d+)", counts)[0]) for host, counts in _RECAP.findall(run.output)}
+
+
+def addresses(node: Node) -> dict[str, tuple[str, ...]]:
+    """Interface -> its IPv4 addresses, management included."""
+    told = json.loads(node.sh("ip -json -4 address show"))
+    return {
+        one["ifname"]: tuple(f"{info['local']}/{info['prefixlen']}" for info in one["addr_info"])
+        for one in told
+        if one["addr_info"]
+    }
+
+
+def address(host: str, rail: int) -> str:
+    """A rail's planned address without its length."""
+    return PLANNED[host][rail].partition("/")[0]
+
+
+def jumbo_ping(node: Node, source: str, target: str) -> str:
+    """What ping says about packets of 9000 bytes that nothing on the way may cut up."""
+    words = ["ping", "-M", "do", "-s", "8972", "-c", "3", "-i", "0.3", "-W", "5", "-I", source, target]
+    return str(node.host.run(shlex.join(words)).stdout)
+
+
+@dataclass
+class Cables:
+    """The cables at one machine, through QEMU's own control socket (QMP)."""
+
+    control: Path
+
+    def _tell(self, command: str, **arguments: Any) -> None:
+        with socket.socket(socket.AF_UNIX) as line, line.makefile("rw", encoding="utf-8") as talk:
+            line.settimeout(20)
+            line.connect(str(self.control))
+            talk.readline()
+            for name, given in (("qmp_capabilities", {}), (command, arguments)):
+                talk.write(json.dumps({"execute": name, "arguments": given}) + "\n")
+                talk.flush()
+                while "return" not in (answer := json.loads(talk.readline())):
+                    assert "error" not in answer, answer
+
+    @contextmanager
+    def out(self, rail: int) -> Iterator[None]:
+        """The cable of a rail out of its port, and in again at the end."""
+        self._tell("set_link", name=f"nic-rail{rail}", up=False)
+        try:
+            yield
+        finally:
+            self._tell("set_link", name=f"nic-rail{rail}", up=True)
+
+
+def greets(host: str, port: int, limit: float = 8) -> bool:
+    """Whether ssh's greeting comes back: QEMU takes the connection for a machine that is deaf, too."""
+    try:
+        with socket.create_connection((host, port), timeout=limit) as line:
+            line.settimeout(limit)
+            return line.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+@dataclass
+class Listener(threading.Thread):
+    """Asks for ssh's greeting all the time; `dark` has the moments (seconds from the start) without one."""
+
+    host: str
+    port: int
+    dark: list[float] = field(default_factory=list)
+    light: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        while not self._over.wait(1):
+            asked = time.monotonic() - begun
+            (self.light if greets(self.host, self.port) else self.dark).append(asked)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self.join(20)

@@ -1,0 +1,43 @@
+"""A fabric that takes the management network away: the machine comes back by itself, as it was.
+
+The prefix given here holds the network through which ssh comes in. The role cannot see that from the address that the
+operator uses, which leads to the machine through QEMU's address translation; so the rails get their addresses, the
+answers to ssh go out on a rail, and nobody reaches the machine any more.
+"""
+
+from __future__ import annotations
+
+from machines import NETPLAN, Listener, addresses, greets
+from node import Node
+from runs import Operator
+
+REVERT = "dgx-vllm-netplan-revert"
+SSH_PORT = 2222
+
+
+def test_machine_that_lost_its_network_takes_the_change_back(
+    operator: Operator, nodes: dict[str, Node], places: dict[str, str]
+) -> None:
+    node, address = nodes["spark1"], places["spark1 ssh"]
+    before = addresses(node), node.sh(f"sha256sum {NETPLAN}; stat -c '%a %U' {NETPLAN}")
+
+    listener = Listener(address, SSH_PORT)
+    listener.start()
+    run = operator.run("site.yml", "--tags", "fabric", "--limit", "spark1", fabric_prefix="10.0.2.0/24")
+    for _ in range(12):
+        if greets(address, SSH_PORT):
+            break
+    listener.stop()
+
+    assert run.status in (2, 4), run.tail
+    assert listener.dark, "ssh answered all the time, so this test proved nothing"
+    assert greets(address, SSH_PORT), "the machine did not come back"
+    node.wait_for(f"! systemctl is-active --quiet {REVERT}.timer", 90)
+    assert (addresses(node), node.sh(f"sha256sum {NETPLAN}; stat -c '%a %U' {NETPLAN}")) == before
+    assert "Started" in node.sh(f"journalctl --no-pager -b -o cat -u {REVERT}.service")
+    assert "The rails of spark1 could not be configured" in run.message, run.tail
+    assert "taken back" in run.message or "took /etc/netplan/40-cx7.yaml back" in run.message
+
+
+def test_machine_serves_its_rails_as_before(operator: Operator) -> None:
+    operator.succeed("site.yml", "--tags", "fabric")
