@@ -146,8 +146,8 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
         nodes = "one node, which has one GPU" if size == 1 else f"{size} nodes with one GPU each"
         yield (
             f"dgx_vllm_tensor_parallel_size ({tensor}) times dgx_vllm_pipeline_parallel_size ({pipeline}) is "
-            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its nodes "
-            "the same dgx_vllm_replica in the inventory."
+            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its "
+            "nodes the same dgx_vllm_replica in the inventory."
         )
 
 

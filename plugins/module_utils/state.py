@@ -27,6 +27,7 @@ class Wanted(NamedTuple):
     container: str = "dgx-vllm"
     config_dir: str = "/etc/dgx-vllm"
     data_dir: str = "/var/lib/dgx-vllm"
+    watch_unit: str = "dgx-vllm-watch.service"
 
 
 def collect(
@@ -40,6 +41,9 @@ def collect(
         containers = pool.submit(docker_cli.containers, runner, wanted.container)
         image = pool.submit(docker_cli.image, runner, wanted.image)
         unit = pool.submit(service.service, root, runner, wanted.unit)
+        watch = pool.submit(
+            service.watch, root, runner, wanted.watch_unit, host.under(root, wanted.config_dir)
+        )
         clock = pool.submit(host.clock, runner)
         packages = pool.submit(host.packages, wanted.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
@@ -68,6 +72,7 @@ def collect(
         "image": image.result(),
         "model": model,
         "service": unit.result(),
+        "watch": watch.result(),
         "container": ours,
         **service.releases(config_dir),
         "ledger": service.record(records / "ledger.json"),

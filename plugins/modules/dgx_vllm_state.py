@@ -55,6 +55,10 @@ options:
     description: Directory of the role's records.
     type: path
     default: /var/lib/dgx-vllm
+  watch_unit:
+    description: Name of the systemd unit of the replica's watch.
+    type: str
+    default: dgx-vllm-watch.service
 attributes:
   check_mode:
     description: Can run in check mode and return the same data without changing the node.
@@ -157,6 +161,12 @@ state:
         - C(release) is the value of C(X-DgxVllm-Release=) in the unit file, C(unit_sha256) its digest.
       type: dict
       returned: always
+    watch:
+      description:
+        - C(exists), C(active_state), C(enabled), C(unit_sha256) of the replica watch's unit.
+        - C(release) is the release whose configuration it reads, null when there is none.
+      type: dict
+      returned: always
     container:
       description: C(running), C(id), C(image_id), C(started_at) of our container.
       type: dict
@@ -202,6 +212,7 @@ def main() -> None:
             "container": {"type": "str", "default": "dgx-vllm"},
             "config_dir": {"type": "path", "default": "/etc/dgx-vllm"},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
+            "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
         },
         supports_check_mode=True,
     )

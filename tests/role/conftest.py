@@ -20,19 +20,29 @@ KEPT = {
     "serve_args": "{{ __dgx_vllm_serve_args }}",
     "docker_args": "{{ __dgx_vllm_docker_args }}",
     "image": "{{ __dgx_vllm_image_ref }}",
+    "command": "{{ __dgx_vllm_command }}",
+    "watch": "{{ __dgx_vllm_watch_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",
 }
 
 
+def task_of(file: str, name: str) -> dict[str, Any]:
+    """One task of the role by its name."""
+    tasks = yaml.safe_load((ROLE / f"tasks/{file}.yml").read_text(encoding="utf-8"))
+    (found,) = (task for task in tasks if task["name"] == name)
+    assert isinstance(found, dict)
+    return found
+
+
 def renderer(place: Path) -> Path:
-    """A role with the real defaults, vars and templates, whose only task is the real one that renders a release."""
+    """A role with the real defaults, vars and templates, and the real tasks that plan and render a release."""
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
     for name in ("defaults", "vars", "templates"):
         (role / name).symlink_to(ROLE / name)
     (place / "files").symlink_to(ROOT / "files")
-    tasks = yaml.safe_load((ROLE / "tasks/service.yml").read_text(encoding="utf-8"))
-    (render,) = (task for task in tasks if task["name"] == "Render the release")
+    plan = task_of("validate", "Work out who serves what with whom")
+    render = task_of("service", "Render the release")
     keep = {
         "name": "Keep what was rendered",
         "ansible.builtin.copy": {
@@ -42,7 +52,7 @@ def renderer(place: Path) -> Path:
         },
         "vars": {"__kept": KEPT},
     }
-    (role / "tasks/main.yml").write_text(json.dumps([render, keep]), encoding="utf-8")
+    (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
     play = {"hosts": "all", "gather_facts": False, "roles": ["dgx_vllm"]}
     (place / "render.yml").write_text(json.dumps([play]), encoding="utf-8")
     return place / "render.yml"
