@@ -51,6 +51,7 @@ def renderer(place: Path) -> Path:
             "mode": "0600",
         },
         "vars": {"__kept": KEPT},
+        "check_mode": False,
     }
     (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
     play = {"hosts": "all", "gather_facts": False, "roles": ["dgx_vllm"]}
@@ -70,21 +71,40 @@ def read_cases() -> dict[str, Any]:
     return inventory
 
 
-@pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """By case of cases.yml: unit and environment file as text, and the lists that they were made from."""
-    place = tmp_path_factory.mktemp("render")
-    (place / "cases.yml").write_text(json.dumps(read_cases()), encoding="utf-8")
+def render(place: Path, inventory: Path, *words: str) -> dict[str, dict[str, Any]]:
+    """By host of the inventory: unit and environment file as text, and the lists that they were made from."""
     done = command(
         "ansible-playbook",
         "-i",
-        str(place / "cases.yml"),
+        str(inventory),
         str(renderer(place)),
+        *words,
         home=place / "home",
         ANSIBLE_ROLES_PATH=str(place / "roles"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in place.glob("*.json")}
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the hosts of cases.yml get."""
+    place = tmp_path_factory.mktemp("render")
+    (place / "cases.yml").write_text(json.dumps(read_cases()), encoding="utf-8")
+    return render(place, place / "cases.yml")
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the twelve hosts of inventory/fleet.yml get in check mode; the nodes' state and fabric are given."""
+    place = tmp_path_factory.mktemp("fleet")
+    inventory = read_cases()["all"]
+    given = {
+        **inventory["vars"],
+        "__dgx_vllm_fabric_read": inventory["hosts"]["pair_head"]["__dgx_vllm_fabric_read"],
+    }
+    (place / "given.yml").write_text(json.dumps(given), encoding="utf-8")
+    return render(place, ROOT / "inventory/fleet.yml", "--check", "-e", f"@{place}/given.yml")
 
 
 @pytest.fixture(scope="session")
