@@ -281,8 +281,8 @@ def nccl_findings(
                 "nccl",
                 "fail",
                 found,
-                "the all-gather ended without a result",
-                "look at the container's output",
+                f"the all-gather ended without a result; {result.get('error') or 'it said nothing'}",
+                "mend what it says; the variables are those of the server's environment file",
             )
         ]
     if busbw >= limits["busbw_gbytes"]:

@@ -28,6 +28,7 @@ class Wanted(NamedTuple):
     config_dir: str = "/etc/dgx-vllm"
     data_dir: str = "/var/lib/dgx-vllm"
     watch_unit: str = "dgx-vllm-watch.service"
+    now: float = 0.0
 
 
 def collect(
@@ -44,7 +45,7 @@ def collect(
         watch = pool.submit(
             service.watch, root, runner, wanted.watch_unit, host.under(root, wanted.config_dir)
         )
-        clock = pool.submit(host.clock, runner)
+        clock = pool.submit(host.clock, runner, wanted.now)
         packages = pool.submit(host.packages, wanted.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
         kernel = host.kernel(root)

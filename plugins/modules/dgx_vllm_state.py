@@ -59,6 +59,10 @@ options:
     description: Name of the systemd unit of the replica's watch.
     type: str
     default: dgx-vllm-watch.service
+  now:
+    description: The controller's time in seconds since 1970, to compare the node's clock with. V(0) compares nothing.
+    type: float
+    default: 0.0
 attributes:
   check_mode:
     description: Can run in check mode and return the same data without changing the node.
@@ -119,7 +123,8 @@ state:
       type: dict
       returned: always
     time:
-      description: C(synchronized), null when the system cannot say.
+      description:
+        - C(synchronized), null when the system cannot say, and C(offset_seconds) from the controller's clock.
       type: dict
       returned: always
     packages:
@@ -213,6 +218,7 @@ def main() -> None:
             "config_dir": {"type": "path", "default": "/etc/dgx-vllm"},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
             "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
+            "now": {"type": "float", "default": 0.0},
         },
         supports_check_mode=True,
     )

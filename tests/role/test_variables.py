@@ -198,6 +198,7 @@ def test_no_file_is_longer_than_400_lines() -> None:
         count = path.read_bytes().count(b"\n")
         if count > 400:
             long[path.name] = count
+    long.pop("argument_specs.yml", None)  # Ansible reads one file a role
     assert long == {}
 
 
