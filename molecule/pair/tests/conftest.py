@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from node import SECRETS, Node, connect
 from runs import Operator

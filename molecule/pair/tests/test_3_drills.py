@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from bed import bed, plug
 from node import Node
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-INVENTORY = Path(__file__).resolve().parents[1] / "inventory/hosts.yml"
 QUESTION = {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
 LIMIT = 400.0
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
@@ -65,26 +60,6 @@ def long_request(head: Node) -> threading.Thread:
     thread.start()
     time.sleep(4)
     return thread
-
-
-def bed(script: str) -> str:
-    """Run a line of shell with the names of the test bed; its output."""
-    done = subprocess.run(
-        ["bash", "-c", f'. "$0"; {script}', str(SHARED / "bin/lib.sh")],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
-
-
-def plug() -> None:
-    """The cables of a node that has booted; the real ones stay where they are."""
-    inventory: dict[str, Any] = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))["dgx_vllm"]
-    for cable in inventory["vars"]["bed_cables"]:
-        ends = []
-        for host, interface, rail in (cable[:3], cable[3:]):
-            address = inventory["hosts"][host]["dgx_vllm_fabric_addresses"][rail]
-            ends.append(f'"$BED_PREFIX-pair-{host}" {interface}={address}')
-        bed(f'"$BED_SHARED/bin/cable" {" ".join(ends)}')
 
 
 Drilled = tuple[Node, Node, dict[str, float]]
