@@ -16,6 +16,7 @@ DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
 POSITIVE = (
     "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
+    "tune_budget",
 )  # fmt: skip
 NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
 

@@ -23,6 +23,7 @@ KEPT = {
     "command": "{{ __dgx_vllm_command }}",
     "watch": "{{ __dgx_vllm_watch_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",
+    "tune": "{{ __dgx_vllm_tune_command }}",
 }
 
 
@@ -50,7 +51,7 @@ def renderer(place: Path) -> Path:
             "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
             "mode": "0600",
         },
-        "vars": {"__kept": KEPT},
+        "vars": {"__kept": KEPT, "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}"},
         "check_mode": False,
     }
     (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
