@@ -38,8 +38,8 @@ unit: venv       ## tests that need no node
 molecule: setup  ## the scenario "default" only
 	@molecule test -s default
 
-gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch: make gpu-test OUT=DIR
-	@tests/gpu/run.sh --out $(OUT)
+gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch: make gpu-test OUT=DIR [WHEELS=DIR]
+	@tests/gpu/run.sh --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS))
 
 image-test: setup ## the image in wheel mode, really built and tried
 	@scripts/image-test

@@ -1,19 +1,45 @@
 #!/bin/sh
-# Wheel mode, step by step: install_vllm.sh system|wheels|ray. Does nothing on a base that has vLLM (patch-only mode).
+# Wheel mode, step by step: install_vllm.sh system|wheels|ray. On a base that has vLLM (patch-only mode) the first two do
+# nothing.
 #
 # system   Ubuntu's packages and the virtual environment /opt/venv
 # wheels   vLLM and all it needs, by hash from vllm.txt beside this file; what was installed goes to wheels.json
-# ray      Ray $RAY_VERSION, when that is set: by version only, whatever vllm.txt pins stays as it is
+# ray      Ray, when $RAY is "yes" and the base has none: by hash from ray.txt, on any base with Python 3.12
 set -eu
 
 die() { echo "install_vllm: $*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-record=$here/wheels.json
+wheels=$here/wheels.json
 [ -n "${PIP_INDEX_URL:-}" ] || unset PIP_INDEX_URL
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_ONLY_BINARY=:all:
 
 has_vllm() { python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("vllm") is None)' 2>/dev/null; }
+
+# record: add what pip's report says was installed to wheels.json, which the SBOM is made from.
+record() {
+  python3 - "$wheels" <<'PYTHON'
+import json, os, sys, urllib.parse
+
+with open("/tmp/report.json", encoding="utf-8") as stream:
+    items = json.load(stream)["install"]
+wheels = {}
+if os.path.exists(sys.argv[1]):
+    with open(sys.argv[1], encoding="utf-8") as stream:
+        wheels = json.load(stream)
+wheels |= {
+    item["metadata"]["name"]: {
+        "version": item["metadata"]["version"],
+        "file": urllib.parse.unquote(item["download_info"]["url"].rpartition("/")[2].partition("#")[0]),
+        "sha256": item["download_info"]["archive_info"]["hashes"]["sha256"],
+    }
+    for item in items
+}
+with open(sys.argv[1], "w", encoding="utf-8") as stream:
+    json.dump(wheels, stream, indent=1, sort_keys=True)
+PYTHON
+  rm /tmp/report.json
+}
 
 case "${1:-}" in
   system)
@@ -31,23 +57,7 @@ case "${1:-}" in
   wheels)
     if has_vllm; then exit 0; fi
     pip install --no-deps --no-compile --require-hashes --report /tmp/report.json -r "$here/vllm.txt"
-    python3 - "$record" <<'PYTHON'
-import json, sys, urllib.parse
-
-with open("/tmp/report.json", encoding="utf-8") as stream:
-    items = json.load(stream)["install"]
-wheels = {
-    item["metadata"]["name"]: {
-        "version": item["metadata"]["version"],
-        "file": urllib.parse.unquote(item["download_info"]["url"].rpartition("/")[2].partition("#")[0]),
-        "sha256": item["download_info"]["archive_info"]["hashes"]["sha256"],
-    }
-    for item in items
-}
-with open(sys.argv[1], "w", encoding="utf-8") as stream:
-    json.dump(wheels, stream, indent=1, sort_keys=True)
-PYTHON
-    rm /tmp/report.json
+    record
     # The wheels' CUDA toolkit where FlashInfer and vLLM look for one: their kernels are compiled at run time.
     cuda=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
     [ -x "$cuda/bin/nvcc" ] || die "The wheels brought no $cuda/bin/nvcc: is nvidia-cuda-nvcc still in vllm.txt?"
@@ -63,11 +73,18 @@ PYTHON
     python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null 2>&1 || true
     ;;
   ray)
-    if [ -z "${RAY_VERSION:-}" ]; then exit 0; fi
-    [ -f "$record" ] || die "RAY_VERSION is for wheel mode: this base has its own packages."
-    sed 's/ --hash=.*//' "$here/vllm.txt" >/tmp/constraints.txt
-    pip install -c /tmp/constraints.txt "ray[cgraph]==${RAY_VERSION}"
-    rm /tmp/constraints.txt
+    case "${RAY:-}" in
+      "") exit 0 ;;
+      yes) ;;
+      *) die "RAY is '$RAY': give yes, or nothing for an image without Ray." ;;
+    esac
+    if python3 -c 'import ray' 2>/dev/null; then echo "install_vllm: the base has Ray"; exit 0; fi
+    python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' ||
+      die "ray.txt is for Python 3.12 and this base has $(python3 --version): leave RAY out."
+    # Its other needs are vLLM's too. The report goes into the list of wheels in wheel mode only.
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-deps --require-hashes --report /tmp/report.json -r "$here/ray.txt"
+    python3 -c 'import ray' || die "Ray was installed and cannot be imported: does this base lack one of vLLM's packages?"
+    if [ -f "$wheels" ]; then record; fi
     ;;
   *) die "There is no step '${1:-}': use system, wheels or ray." ;;
 esac

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import fabric_diagnosis, fabric_measure, netplan
+from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sentences
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import (
+    fabric_diagnosis,
+    fabric_gate,
+    fabric_measure,
+    netplan,
+)
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_history import extended, figures
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import address_commands
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rounds import schedule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table
 
@@ -51,13 +61,71 @@ def fabric_netplan(
         raise AnsibleFilterError(str(error)) from error
 
 
+def fabric_gate_plan(
+    planned: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    replicas: Sequence[str],
+    busy: Mapping[str, Any] | None = None,
+    rdma: bool = True,
+) -> dict[str, Any]:
+    """The gate's tests by host: pings, servers, and measurements by round."""
+    return fabric_gate.gate_plan(planned, facts, replicas, busy, bool(rdma))
+
+
+def fabric_earlier(results: Sequence[Mapping[str, Any]], loop_var: str) -> dict[str, Any]:
+    """Replica -> its earlier runs, out of the files that slurp found; one that is no history counts as none."""
+    found = {}
+    for result in results:
+        try:
+            runs = json.loads(base64.b64decode(result.get("content", "")))
+        except ValueError:
+            continue
+        if isinstance(runs, list):
+            found[str(result[loop_var])] = runs
+    return found
+
+
+def fabric_sentences(
+    findings: Sequence[Mapping[str, Any]], planned: Mapping[str, Any], replica: str
+) -> list[str]:
+    """One sentence a finding of the replica."""
+    return [
+        sentence
+        for one in fabric_gate.of_replica(findings, planned, replica)
+        for sentence in preflight_sentences([one], str(one["where"]))
+    ]
+
+
+def fabric_history(measured: Mapping[str, Any], planned: Mapping[str, Any], time: str) -> dict[str, Any]:
+    """Replica -> its runs with this one, as they are kept on the operator's machine."""
+    before = measured.get("history") or {}
+    return {
+        name: extended(before.get(name) or [], time, figures(name, measured, entry["hosts"]))
+        for name, entry in planned["replicas"].items()
+        if entry["size"] > 1
+    }
+
+
+def fabric_address_commands(facts: Mapping[str, Any], row: Mapping[str, Any], mtu: int = 9000) -> list[str]:
+    """What would have to be typed for the rails to be as planned; [] when they are."""
+    return address_commands(facts, row, int(mtu))
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
         return {
+            "fabric_address_commands": fabric_address_commands,
             "fabric_diagnosis": fabric_diagnosis_filter,
+            "fabric_earlier": fabric_earlier,
+            "fabric_gate_busy": fabric_gate.busy,
+            "fabric_gate_replicas": fabric_gate.to_measure,
+            "fabric_gathered": fabric_gate.gathered,
+            "fabric_sentences": fabric_sentences,
+            "fabric_gate_plan": fabric_gate_plan,
+            "fabric_history": fabric_history,
             "fabric_netplan": fabric_netplan,
             "fabric_parse_nccl": fabric_measure.parse_nccl,
             "fabric_parse_ping": fabric_measure.parse_ping,

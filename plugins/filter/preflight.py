@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import preflight as judge
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import drift
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table as render
 
 
@@ -18,6 +19,22 @@ def preflight(state: Any, settings: Any) -> list[dict[str, str]]:
             f"not {type(state).__name__} and {type(settings).__name__}; see ansible-doc."
         )
     return [row._asdict() for row in judge(state, settings)]
+
+
+def preflight_drift(
+    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
+) -> list[dict[str, str]]:
+    """Rows about what the nodes of a replica must have in common; nodes that this run did not read do not count."""
+    known = [host for host in members if host in hostvars and "__dgx_vllm_node" in hostvars[host]]
+    nodes = {
+        host: {
+            "state": hostvars[host]["__dgx_vllm_node"]["state"],
+            "fabric": (hostvars[host].get("__dgx_vllm_fabric_read") or {}).get("fabric"),
+        }
+        for host in known
+        if "state" in hostvars[host]["__dgx_vllm_node"]
+    }
+    return [row._asdict() for row in drift(nodes, settings)]
 
 
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
@@ -35,4 +52,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"preflight": preflight, "preflight_table": preflight_table}
+        return {
+            "preflight": preflight,
+            "preflight_drift": preflight_drift,
+            "preflight_table": preflight_table,
+        }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.speed import compare
 
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 DOCKER_HUB = "https://index.docker.io/v1/"
@@ -79,6 +80,7 @@ class FilterModule:
             "explain_text": explain_text,
             "preflight_sentences": preflight_sentences,
             "registry_of": registry_of,
+            "speeds": compare,
             "systemd_quote": systemd_quote,
             "tree_digest": tree_digest,
             "without_nvidia": without_nvidia,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_history import figures, slower
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_links import link_findings, nccl_findings
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import (
     THRESHOLDS,
@@ -45,6 +46,8 @@ def diagnose(
     `planned` is the topology, `facts` what dgx_vllm_fabric returned by host. `measured` has `pings` (from, to, rail,
     to_rail, the keys of parse_ping, plain_ok, peer_mac), `bandwidth` (from, to, rail, to_rail, the keys of
     parse_write_bw) and `nccl` (replica -> the keys of parse_nccl); without the key `pings` only the nodes are judged.
+    `busy` names the nodes of a replica whose server runs, so that no bandwidth was measured; `history` has its runs
+    before (fabric_history).
     """
     limits = limits_from(thresholds or {})
     found: list[Finding] = []
@@ -67,11 +70,27 @@ def diagnose(
             else:
                 found += node_findings(host, present[host], planned["hosts"][host], limits)
         found += drift(name, present)
+        busy = (measured.get("busy") or {}).get(name) or []
         if "pings" in measured:
             links: Sequence[Mapping[str, Any]] = replica["links"]
-            found += link_findings(present, links, measured, limits)
+            found += link_findings(present, links, measured, {**limits, "rdma": limits["rdma"] and not busy})
+        if busy:
+            found.append(_beside_server(name, busy))
         found += nccl_findings(name, present, (measured.get("nccl") or {}).get(name), limits)
+        runs = (measured.get("history") or {}).get(name) or []
+        found += slower(name, runs, figures(name, measured, replica["hosts"]))
     return found
+
+
+def _beside_server(name: str, busy: Sequence[str]) -> Finding:
+    return Finding(
+        name,
+        "bandwidth",
+        "warn",
+        "not measured",
+        f"the server runs on {', '.join(busy)}, and measuring would take bandwidth from it",
+        "stop the replica's servers first, or run playbooks/fabric.yml with -e dgx_vllm_fabric_beside_server=true",
+    )
 
 
 def verdict(findings: Sequence[Finding]) -> str:

@@ -16,6 +16,8 @@ Hosts = Mapping[str, Facts]
 Measured = Mapping[str, Any]
 Link = Mapping[str, Any]
 
+_INSTALL = "run site.yml with the tag fabric, which installs what the gate needs"
+
 
 def _where(link: Link) -> str:
     a, b = int(link["a_rail"]), int(link["b_rail"])
@@ -115,6 +117,9 @@ def _ping(
     if bad is None:
         slowest = max((one.get("rtt_ms") or 0.0 for one in results), default=0.0)
         yield Finding(where, "jumbo_ping", "pass", f"{slowest:.2f} ms", "", "")
+        return
+    if bad.get("error"):
+        yield Finding(where, "jumbo_ping", "fail", "not measured", f"{bad['from']}: {bad['error']}", _INSTALL)
         return
     found = f"{bad['received']} of {bad['sent']} answers from {bad['from']}"
     small = _small_mtu(hosts, link, limits)
@@ -281,8 +286,8 @@ def nccl_findings(
                 "nccl",
                 "fail",
                 found,
-                "the all-gather ended without a result",
-                "look at the container's output",
+                f"the all-gather ended without a result; {result.get('error') or 'it said nothing'}",
+                "mend what it says; the variables are those of the server's environment file",
             )
         ]
     if busbw >= limits["busbw_gbytes"]:

@@ -143,6 +143,17 @@ def _addresses(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Find
     return _each(host, "addresses", ", ".join(rail["address"] for rail in row["rails"]), bad)
 
 
+def address_commands(facts: Facts, row: Mapping[str, Any], mtu: int) -> list[str]:
+    """The ip commands that would give each rail its planned address and MTU now; [] when all have them."""
+    found = []
+    for one, rail in zip(rail_devices(facts), row["rails"]):
+        if (one["mtu"] or 0) < mtu or not one["carrier"]:
+            found.append(f"ip link set dev {one['interface']} up mtu {mtu}")
+        if rail["address"] not in one["addresses"]:
+            found.append(f"ip address add {rail['address']} dev {one['interface']}")
+    return found
+
+
 def _width(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
     bad = [
         (

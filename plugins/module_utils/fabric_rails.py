@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import fabric_sysfs as sysfs
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import netplan
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import SEARCH_PATH, Runner, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.host import under
 
 Device = Mapping[str, Any]
+
+TOOLS = ("ping", "ib_write_bw", "netplan", "modprobe")
+MODULES_FILE = "/etc/modules-load.d/dgx-vllm.conf"
 
 
 class Wanted(NamedTuple):
@@ -153,7 +159,55 @@ def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dic
         "modules": sysfs.modules(root),
         "uverbs": uverbs(root),
         "memlock": sysfs.memlock(root, runner),
+        "down": waiting(found, wanted),
+        "tools": tools(root),
+        "netplan": netplan.read(root),
+        "modules_at_boot": sysfs.line(under(root, MODULES_FILE)).splitlines(),
     }
+
+
+def collect_rails(
+    wanted: Wanted,
+    rails: int = 0,
+    addresses: Sequence[str] = (),
+    timeout: float = 0,
+    reader: Callable[[Wanted], dict[str, Any]] = collect,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """`collect` every second until `rails` rails and all `addresses` are there or `timeout` s are over.
+
+    A link takes a moment to come up, and its address comes after it.
+    """
+    left = timeout
+    found = reader(wanted)
+    while left > 0 and (len(found["rails"]) < rails or not set(addresses) <= _on_rails(found)):
+        sleep(1)
+        left -= 1
+        found = reader(wanted)
+    return found
+
+
+def _on_rails(found: Mapping[str, Any]) -> set[str]:
+    return {address for rail in found["rails"] for address in found["addresses"].get(rail["interface"], [])}
+
+
+def waiting(found: Sequence[Device], wanted: Wanted) -> list[str]:
+    """Half-ports that are down: only when they are up does the kernel say whether a cable is in them."""
+    return sorted(
+        one["interface"]
+        for one in found
+        if one["kind"] in ("nic", "plain")
+        and one["exists"]
+        and one["carrier"] is None
+        and not (one["management"] or one["master"])
+        and one["interface"] in (wanted.interfaces or (one["interface"],))
+    )
+
+
+def tools(root: Path) -> dict[str, bool]:
+    """Whether each command that the fabric stage and its gate use is installed."""
+    folders = [under(root, folder) for folder in SEARCH_PATH.split(":")]
+    return {name: any((folder / name).exists() for folder in folders) for name in TOOLS}
 
 
 def uverbs(root: Path) -> list[str]:

@@ -21,7 +21,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks impor
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_http import Http, make_http
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import LogFacts, mask, read_log
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_node import Container, Node, Unit
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_node import Container, Node, Unit, Watch
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Finding, explain, root_error
 
 HTTP_TIMEOUT = 10.0
@@ -49,6 +49,9 @@ class Wanted(NamedTuple):
     fp8_linear: str = "torch"
     fp8_moe: str = "triton"
     restarts_before: int = -1
+    serves: bool = True
+    watch: str = ""
+    watch_unit: str = "dgx-vllm-watch.service"
 
 
 class Health:
@@ -63,14 +66,13 @@ class Health:
     def probe(self) -> dict[str, Any]:
         """How far the service is: cheap enough to be asked every few seconds."""
         unit = self.node.unit()
-        failed = not unit.exists or unit.failed(self.wanted.restarts_before)
+        watch = self.node.watch(self.wanted.watch_unit, self.wanted.watch) if self.wanted.watch else None
+        failed = not unit.exists or self._failed(unit, watch)
         source, text = self.node.run_log(unit.invocation_id) if unit.exists else ("none", "")
         facts = read_log(text)
-        answer = self.http("GET", "/health", HTTP_TIMEOUT, None) if not failed else None
-        running = unit.active_state in ("active", "reloading")
-        logged = facts.phase == "serving" or not facts.start_retained
-        ready = not failed and running and answer is not None and answer.status == 200 and logged
-        phase = "failed" if failed else "serving" if ready else facts.phase
+        ready = not failed and unit.active_state in ("active", "reloading") and self._answers(facts, watch)
+        waits = watch is not None and watch.restarting
+        phase = "failed" if failed else "serving" if ready else "restarting" if waits else facts.phase
         result: dict[str, Any] = {
             "ready": ready,
             "failed_unit": failed,
@@ -78,12 +80,12 @@ class Health:
             "progress": "" if failed else facts.progress,
             "elapsed_s": unit.elapsed_s,
             "invocation_id": unit.invocation_id,
-            "n_restarts": unit.n_restarts,
+            "n_restarts": watch.restarts if watch else unit.n_restarts,
             "unit_exists": unit.exists,
             "unit_state": unit.describe(),
             "log_source": source,
             "healthy": False,
-            "checks": [self._unit_check(unit, failed)],
+            "checks": [self._unit_check(unit, failed), *([self._watch_check(watch)] if watch else [])],
             "findings": [],
             "root_error": "",
             "log_tail": [],
@@ -99,6 +101,22 @@ class Health:
         )
         return result
 
+    def _failed(self, unit: Unit, watch: Watch | None) -> bool:
+        """A unit of a replica may be down for a while, until its watch starts all of them together."""
+        before = self.wanted.restarts_before
+        if watch is None:
+            return unit.failed(before)
+        return watch.gave_up or (before >= 0 and watch.restarts > before)
+
+    def _answers(self, facts: LogFacts, watch: Watch | None) -> bool:
+        """Whether the server answers; a node without the API knows it from its watch, which asks the head's."""
+        if watch and not watch.ready:
+            return False
+        if not self.wanted.serves:
+            return True
+        logged = facts.phase == "serving" or not facts.start_retained
+        return logged and self.http("GET", "/health", HTTP_TIMEOUT, None).status == 200
+
     def full(self) -> dict[str, Any]:
         """Every check. The requests come first, so that what they bring into the log is judged too."""
         http_checks = self._http_checks()
@@ -111,12 +129,16 @@ class Health:
         facts, origin = self._facts(unit, box)
         checks: list[Check] = [*result["checks"], self._image_check(box)]
         name: dict[str, Any] = {}
-        if box.running:
+        if not box.running:
+            checks += [check(row, "skip", "not asked: the container is not running") for row in IN_CONTAINER]
+        elif box.arguments[:1] == ["ray"]:
+            checks += [
+                check(row, "skip", "Ray brings the workers' lines to the head's log") for row in IN_CONTAINER
+            ]
+        else:
             name, name_error = self._moe_name(box)
             checks += self._routing_checks(box, name, name_error, facts, origin)
-        else:
-            checks += [check(row, "skip", "not asked: the container is not running") for row in IN_CONTAINER]
-        checks += log_checks(facts, origin, self.wanted.moe_config_required)
+            checks += log_checks(facts, origin, self.wanted.moe_config_required)
         checks += http_checks
         result["checks"] = checks
         bad = [row for row in checks if row["status"] == "fail"]
@@ -143,6 +165,18 @@ class Health:
             remedy = f"Read journalctl -u {name} on the node, mend the cause, then systemctl restart {name}."
             return check("unit", "fail", unit.describe(), remedy)
         return check("unit", "pass", unit.describe())
+
+    def _watch_check(self, watch: Watch) -> Check:
+        name = self.wanted.watch_unit
+        if not watch.active:
+            remedy = (
+                f"Read journalctl -u {name}, then systemctl restart {name}: without it no fault is noticed."
+            )
+            return check("watch", "fail", f"{name} is not active", remedy)
+        if watch.gave_up:
+            remedy = f"Read journalctl -u {name} on the node that is named, mend the cause, then run site.yml again."
+            return check("watch", "fail", watch.describe(), remedy)
+        return check("watch", "pass", watch.describe())
 
     def _image_check(self, box: Container) -> Check:
         wanted = self.wanted.image_id
@@ -219,6 +253,11 @@ class Health:
 
     def _http_checks(self) -> list[Check]:
         wanted, where = self.wanted, f"port {self.wanted.port}"
+        if not wanted.serves:
+            return [
+                check(name, "skip", "asked of the replica's head")
+                for name in ("health", "models", "completion")
+            ]
         alive = self.http("GET", "/health", HTTP_TIMEOUT, None)
         if alive.status != 200:
             found = f"/health on {where}: {alive.error or alive.status}"
@@ -299,7 +338,8 @@ class Health:
 
     def _success_text(self, checks: list[Check]) -> str:
         warned = [row["check"] for row in checks if row["status"] == "warn"]
-        token = next((row["found"] for row in checks if row["check"] == "completion"), "")
+        wanted = "completion" if self.wanted.serves else "watch"
+        token = next((row["found"] for row in checks if row["check"] == wanted), "")
         return f"{self.wanted.unit} is healthy, {token}" + (
             f"; warnings: {', '.join(warned)}" if warned else ""
         )

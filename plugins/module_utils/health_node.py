@@ -94,6 +94,38 @@ class Container(NamedTuple):
         return value
 
 
+class Watch(NamedTuple):
+    """What the watch of a replica knows; `phase` is "" before its first look."""
+
+    active: bool
+    phase: str
+    desired: str
+    reason: str
+    restarts: int
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the replica shall not run: the watch gave up, or somebody stopped it."""
+        return self.phase == "stopped"
+
+    @property
+    def restarting(self) -> bool:
+        """Whether the nodes wait for each other to start again."""
+        return self.phase in ("ending", "held")
+
+    @property
+    def ready(self) -> bool:
+        """Whether all nodes run and the head serves."""
+        return self.active and self.phase == "ready"
+
+    def describe(self) -> str:
+        """Its state in words."""
+        text = f"the replica is {self.phase or 'not looked at yet'}"
+        if self.restarts:
+            text += f", {self.restarts} restart{'s' if self.restarts > 1 else ''}"
+        return f"{text}: {self.reason}" if self.reason and self.phase != "ready" else text
+
+
 class Node:
     """Read-only access to one node's unit, log and container."""
 
@@ -122,6 +154,22 @@ class Node:
             elapsed,
             _number(values.get("Job")) != 0,
             "",
+        )
+
+    def watch(self, unit: str, memory: str) -> Watch:
+        """The watch of the replica: its unit, and what it last wrote down."""
+        active = self._run(["systemctl", "is-active", unit], 15.0).stdout.strip() == "active"
+        done = self._run(["cat", memory], 5.0)
+        try:
+            report = json.loads(done.stdout) if done.rc == 0 else {}
+        except ValueError:
+            report = {}
+        return Watch(
+            active,
+            str(report.get("phase", "")),
+            str(report.get("desired", "")),
+            str(report.get("reason", "")),
+            len(report.get("restarts") or []),
         )
 
     def run_log(self, invocation_id: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,11 +138,16 @@ def disk(root: Path, path: str) -> dict[str, Any]:
     }
 
 
-def clock(runner: Runner) -> dict[str, Any]:
-    """Whether the kernel's clock is synchronized, as timedatectl says; None when it cannot say."""
+def clock(runner: Runner, now: float = 0.0) -> dict[str, Any]:
+    """Whether the kernel's clock is synchronized, as timedatectl says; None when it cannot say.
+
+    `offset_seconds` is how far the clock is from `now`, the controller's time; None without one.
+    """
+    offset = round(time.time() - now, 1) if now else None
     done = runner(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
     answer = done.stdout.strip()
-    return {"synchronized": {"yes": True, "no": False}.get(answer) if done.rc == 0 else None}
+    synchronized = {"yes": True, "no": False}.get(answer) if done.rc == 0 else None
+    return {"synchronized": synchronized, "offset_seconds": offset}
 
 
 def packages(names: Sequence[str], runner: Runner) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.host import under
 
 PATH = "/etc/netplan/40-cx7.yaml"
 MODE = "0600"
@@ -53,3 +57,30 @@ def render(
             f"        - {address}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def read(root: Path) -> dict[str, Any]:
+    """The file that is there: `text` and `mode`, both None without one."""
+    file = under(root, PATH)
+    try:
+        return {"text": file.read_text(encoding="utf-8"), "mode": f"{file.stat().st_mode & 0o7777:04o}"}
+    except (OSError, UnicodeDecodeError):
+        return {"text": None, "mode": None}
+
+
+def given(text: str | None) -> list[tuple[str, str]]:
+    """(interface, address) of every address in a file that `render` wrote; [] for any other file."""
+    found: list[tuple[str, str]] = []
+    name = ""
+    for line in (text or "").splitlines() if ours(text) else ():
+        heading, address = re.match(r"    (\S+):$", line), re.match(r"        - (\S+)$", line)
+        if heading:
+            name = heading.group(1)
+        elif address:
+            found.append((name, address.group(1)))
+    return found
+
+
+def ours(text: str | None) -> bool:
+    """Whether the role wrote this file."""
+    return bool(text) and str(text).startswith(HEADER)

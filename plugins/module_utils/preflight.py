@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import preflight_host as on_host
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import preflight_server as on_server
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import NAMES as DRIFT
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import Settings, State, Verdict, failed
 
 Check = Callable[[State, Settings], Verdict]
@@ -64,14 +65,14 @@ def preflight(state: State, settings: Settings) -> list[Row]:
     """Every check in order, and one failed row more for each accepted name that is no check."""
     accepted = set(settings.get("accept") or [])
     rows = [_judged(name, check, state, settings, name in accepted) for name, check in CHECKS.items()]
-    for name in sorted(accepted - set(CHECKS)):
+    for name in sorted(accepted - set(CHECKS) - set(DRIFT)):
         rows.append(
             Row(
                 "accept",
                 "fail",
                 str(name),
                 "dgx_vllm_preflight_accept names a check that does not exist",
-                f"use one of {', '.join(CHECKS)}",
+                f"use one of {', '.join((*CHECKS, *DRIFT))}",
             )
         )
     return rows

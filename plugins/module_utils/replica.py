@@ -66,6 +66,8 @@ def environment(row: Row, rails: Interfaces, management_interface: str = "") -> 
         found["RAY_ADDRESS"] = f"{row['head_address']}:{row['ray']['port']}"
         found["RAY_memory_monitor_refresh_ms"] = "0"
         found["RAY_USAGE_STATS_ENABLED"] = "0"
+        if row["is_head"]:
+            found["RAY_START"] = " ".join(ray_arguments(row))
     return found
 
 
@@ -90,12 +92,14 @@ def serves(row: Row) -> bool:
 
 
 def ray_command(row: Row) -> list[str]:
-    """`ray start` of this node, in the foreground; the dashboard listens on the fabric alone."""
+    """What a node without the API runs: Ray in the foreground."""
+    return ["ray", "start", "--block", *ray_arguments(row)]
+
+
+def ray_arguments(row: Row) -> list[str]:
+    """Arguments of `ray start` on this node; the dashboard listens on the fabric alone."""
     ray, address = row["ray"], str(row["address"])
     words = [
-        "ray",
-        "start",
-        "--block",
         "--disable-usage-stats",
         "--num-gpus=1",
         f"--node-ip-address={address}",
@@ -132,7 +136,10 @@ WATCH_LIMITS = (
 
 
 def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
-    """/etc/dgx-vllm/watch.json of the node. `api` has `host` (where the server listens), `model` (a served name)."""
+    """watch.json of the node's release. `api` has `host` (where the server listens), `model` (a served name).
+
+    @RELEASE@ stands for the release's name, which is not known before its files are.
+    """
     unknown = sorted(set(limits) - set(WATCH_LIMITS))
     if unknown:
         raise ReplicaError(
@@ -152,7 +159,7 @@ def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) ->
             "address": everywhere.get(str(api["host"]), str(api["host"])),
             "port": int(row["port"]),
             "model": str(api["model"]),
-            "env_file": "/etc/dgx-vllm/current/vllm.env",
+            "env_file": "/etc/dgx-vllm/releases/@RELEASE@/vllm.env",
         },
         "state": "/var/lib/dgx-vllm/state/watch.json",
         "limits": {name: float(value) for name, value in limits.items()},

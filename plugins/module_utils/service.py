@@ -68,7 +68,19 @@ def _release(folder: Path) -> dict[str, Any]:
         "host": lines.get("HOST", ""),
         "port": int(lines["PORT"]) if lines.get("PORT", "").isdigit() else 0,
         "image_id": image.group(1) if image else None,
+        "watch_sha256": digest(folder / "watch.json"),
     }
+
+
+def watch(root: Path, runner: Runner, unit: str, config_dir: Path) -> dict[str, Any]:
+    """The replica watch's unit, and the release whose watch.json it reads."""
+    shown = service(root, runner, unit)
+    try:
+        release = Path(os.readlink(config_dir / "watch.json")).parent.name
+    except OSError:
+        release = None
+    kept = ("exists", "active_state", "enabled", "unit_sha256")
+    return {**{name: shown[name] for name in kept}, "release": release}
 
 
 def digest(path: Path) -> str | None:

@@ -10,12 +10,13 @@ Settings = Mapping[str, Any]
 
 LISTS = (
     "served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied",
-    "fabric_addresses", "fabric_interfaces",
+    "fabric_addresses", "fabric_interfaces", "fabric_packages",
 )  # fmt: skip
 DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
 POSITIVE = (
     "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
+    "tune_budget",
 )  # fmt: skip
 NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
 
@@ -146,8 +147,8 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
         nodes = "one node, which has one GPU" if size == 1 else f"{size} nodes with one GPU each"
         yield (
             f"dgx_vllm_tensor_parallel_size ({tensor}) times dgx_vllm_pipeline_parallel_size ({pipeline}) is "
-            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its nodes "
-            "the same dgx_vllm_replica in the inventory."
+            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its "
+            "nodes the same dgx_vllm_replica in the inventory."
         )
 
 
@@ -175,6 +176,13 @@ def _image(values: Settings) -> Iterator[str]:
         yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load needs one, on the node."
     if bool(values["registry_username"]) != bool(values["registry_password"]):
         yield "Only one of dgx_vllm_registry_username and dgx_vllm_registry_password is set; set both or neither."
+    if values["fabric_repo_url"] and not (
+        values["fabric_repo_key_url"] and values["fabric_repo_key_fingerprint"]
+    ):
+        yield (
+            "dgx_vllm_fabric_repo_url has no key; set dgx_vllm_fabric_repo_key_url and "
+            "dgx_vllm_fabric_repo_key_fingerprint too."
+        )
     if not re.fullmatch(r"[0-9A-Fa-f]{40}", values["toolkit_repo_key_fingerprint"].replace(" ", "")):
         yield "dgx_vllm_toolkit_repo_key_fingerprint is not 40 hexadecimal digits; copy it from the publisher."
 

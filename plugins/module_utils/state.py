@@ -27,6 +27,8 @@ class Wanted(NamedTuple):
     container: str = "dgx-vllm"
     config_dir: str = "/etc/dgx-vllm"
     data_dir: str = "/var/lib/dgx-vllm"
+    watch_unit: str = "dgx-vllm-watch.service"
+    now: float = 0.0
 
 
 def collect(
@@ -40,7 +42,10 @@ def collect(
         containers = pool.submit(docker_cli.containers, runner, wanted.container)
         image = pool.submit(docker_cli.image, runner, wanted.image)
         unit = pool.submit(service.service, root, runner, wanted.unit)
-        clock = pool.submit(host.clock, runner)
+        watch = pool.submit(
+            service.watch, root, runner, wanted.watch_unit, host.under(root, wanted.config_dir)
+        )
+        clock = pool.submit(host.clock, runner, wanted.now)
         packages = pool.submit(host.packages, wanted.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
         kernel = host.kernel(root)
@@ -68,6 +73,7 @@ def collect(
         "image": image.result(),
         "model": model,
         "service": unit.result(),
+        "watch": watch.result(),
         "container": ours,
         **service.releases(config_dir),
         "ledger": service.record(records / "ledger.json"),

@@ -32,6 +32,19 @@ options:
     description: Whether software RDMA (soft-RoCE) counts as an adapter, for tests.
     type: bool
     default: false
+  rails:
+    description: Rails to wait for; V(0) waits for none.
+    type: int
+    default: 0
+  addresses:
+    description: Addresses with their lengths to wait for, on any of the rails.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for I(rails) and I(addresses) before what is there is returned.
+    type: int
+    default: 20
 attributes:
   check_mode:
     description: Can run in check mode and return the same data without changing the node.
@@ -99,10 +112,28 @@ fabric:
       description: Limit of locked memory of this process (C(self)) and of Docker's service (C(docker)).
       type: dict
       returned: always
+    down:
+      description: Half-ports that are down, so that nobody knows whether a cable is in them.
+      type: list
+      elements: str
+      returned: always
+    tools:
+      description: Whether C(ping), C(ib_write_bw), C(netplan) and C(modprobe) are installed.
+      type: dict
+      returned: always
+    netplan:
+      description: C(text) and C(mode) of the rails' netplan file, null without one.
+      type: dict
+      returned: always
+    modules_at_boot:
+      description: Kernel modules that the role's own file loads at boot.
+      type: list
+      elements: str
+      returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted, collect  # noqa: E402
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted, collect_rails  # noqa: E402
 
 
 def main() -> None:
@@ -112,12 +143,16 @@ def main() -> None:
             "interfaces": {"type": "list", "elements": "str", "default": []},
             "management_addresses": {"type": "list", "elements": "str", "default": []},
             "soft": {"type": "bool", "default": False},
+            "rails": {"type": "int", "default": 0},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
     )
     given = module.params
     wanted = Wanted(tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"])
-    module.exit_json(changed=False, fabric=collect(wanted))
+    found = collect_rails(wanted, given["rails"], given["addresses"], given["timeout"])
+    module.exit_json(changed=False, fabric=found)
 
 
 if __name__ == "__main__":

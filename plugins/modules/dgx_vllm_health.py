@@ -79,6 +79,20 @@ options:
     type: str
     choices: [triton, auto]
     default: triton
+  serves:
+    description: Whether this node has the API. Of a replica only the head has it; the others skip the requests.
+    type: bool
+    default: true
+  watch:
+    description:
+      - The file that the watch of a replica keeps its knowledge in; empty for a node that serves alone.
+      - With it, a unit that is down until all nodes start together has not failed, and the watch's restarts count.
+    type: str
+    default: ""
+  watch_unit:
+    description: Name of the watch's systemd unit.
+    type: str
+    default: dgx-vllm-watch.service
   evidence:
     description:
       - The RV(evidence) of an earlier healthy check. It stands in for the start of this run's log, where the
@@ -210,6 +224,9 @@ def argument_spec() -> dict[str, Any]:
         "completion_timeout": {"type": "float", "default": 60},
         "fp8_linear": {"type": "str", "default": "torch", "choices": ["torch", "auto"]},
         "fp8_moe": {"type": "str", "default": "triton", "choices": ["triton", "auto"]},
+        "serves": {"type": "bool", "default": True},
+        "watch": {"type": "str", "default": ""},
+        "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
         "evidence": {"type": "dict", "default": {}},
         "mode": {"type": "str", "default": "full", "choices": ["probe", "full"]},
         "restarts_before": {"type": "int", "default": -1},

@@ -55,6 +55,14 @@ options:
     description: Directory of the role's records.
     type: path
     default: /var/lib/dgx-vllm
+  watch_unit:
+    description: Name of the systemd unit of the replica's watch.
+    type: str
+    default: dgx-vllm-watch.service
+  now:
+    description: The controller's time in seconds since 1970, to compare the node's clock with. V(0) compares nothing.
+    type: float
+    default: 0.0
 attributes:
   check_mode:
     description: Can run in check mode and return the same data without changing the node.
@@ -115,7 +123,8 @@ state:
       type: dict
       returned: always
     time:
-      description: C(synchronized), null when the system cannot say.
+      description:
+        - C(synchronized), null when the system cannot say, and C(offset_seconds) from the controller's clock.
       type: dict
       returned: always
     packages:
@@ -155,6 +164,12 @@ state:
         - C(exists), C(load_state), C(active_state), C(sub_state), C(enabled), C(n_restarts), C(result),
           C(invocation_id), C(needs_reload).
         - C(release) is the value of C(X-DgxVllm-Release=) in the unit file, C(unit_sha256) its digest.
+      type: dict
+      returned: always
+    watch:
+      description:
+        - C(exists), C(active_state), C(enabled), C(unit_sha256) of the replica watch's unit.
+        - C(release) is the release whose configuration it reads, null when there is none.
       type: dict
       returned: always
     container:
@@ -202,6 +217,8 @@ def main() -> None:
             "container": {"type": "str", "default": "dgx-vllm"},
             "config_dir": {"type": "path", "default": "/etc/dgx-vllm"},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
+            "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
+            "now": {"type": "float", "default": 0.0},
         },
         supports_check_mode=True,
     )

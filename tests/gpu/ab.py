@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -201,6 +202,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=18300)
     parser.add_argument("--start-seconds", type=int, default=300)
     options = parser.parse_args()
+    if options.runs < 5:
+        parser.error("--runs must be 5 or more: fewer say nothing")
+    # Time is up: the servers have to be stopped, which are no children of a shell.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(124))
     servers: list[Server] = []
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)

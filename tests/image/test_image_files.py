@@ -170,23 +170,49 @@ def test_plain_docker_build_serves_both_bases() -> None:
     assert f'      dev.dgx-vllm.patch-version="{PATCH_VERSION}" \\' in lines
 
 
-def test_steps_do_nothing_on_a_base_with_vllm(tmp_path: Path) -> None:
-    (tmp_path / "vllm.py").touch()
-    program = IMAGE / "install_vllm.sh"
-    for step in ("system", "wheels", "ray"):
-        done = subprocess.run(
-            ["sh", program, step],
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(
+    ("step", "ray", "status", "sentence"),
+    [
+        ("system", "", 0, "patch-only mode"),
+        ("wheels", "", 0, ""),
+        ("ray", "", 0, ""),
+        ("ray", "yes", 0, "the base has Ray"),
+        ("ray", "2.60.0", 2, "RAY is '2.60.0': give yes"),
+        ("all", "", 2, "no step 'all'"),
+    ],
+)
+def test_steps_on_a_base_with_vllm_and_ray(
+    tmp_path: Path, step: str, ray: str, status: int, sentence: str
+) -> None:
+    for name in ("vllm.py", "ray.py"):
+        (tmp_path / name).touch()
     done = subprocess.run(
-        ["sh", program, "ray"], env={**os.environ, "RAY_VERSION": "2"}, capture_output=True, text=True
+        ["sh", IMAGE / "install_vllm.sh", step], env={**os.environ, "PYTHONPATH": str(tmp_path), "RAY": ray},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert sentence in done.stdout + done.stderr
+
+
+def test_ray_needs_the_python_of_its_lock(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text(
+        "#!/bin/sh\ncase $1 in --version) echo Python 3.9.1 ;; *) exit 1 ;; esac\n"
     )
-    assert done.returncode == 2 and "RAY_VERSION is for wheel mode" in done.stderr
-    done = subprocess.run(["sh", program, "all"], capture_output=True, text=True)
-    assert done.returncode == 2 and "no step 'all'" in done.stderr
+    (tmp_path / "python3").chmod(0o755)
+    done = subprocess.run(
+        ["sh", IMAGE / "install_vllm.sh", "ray"], env={"PATH": f"{tmp_path}:/usr/bin:/bin", "RAY": "yes"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "for Python 3.12 and this base has Python 3.9.1" in done.stderr
+
+
+def test_ray_is_off_by_default_and_pinned_by_hash() -> None:
+    lines = (IMAGE / "Dockerfile").read_text().splitlines()
+    assert "ARG RAY=" in lines
+    pins = [line.split() for line in (IMAGE / "locks/ray.txt").read_text().splitlines() if line[0] != "#"]
+    assert sorted(words[0].partition("==")[0] for words in pins) == ["msgpack", "ray"]
+    for words in pins:
+        assert len(words) == 3 and all(word.startswith("--hash=sha256:") for word in words[1:]), words
 
 
 def test_modes_have_one_interface() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-from moe_config import ConfigError, halving, tune
-from moe_config.__main__ import main
+from moe_config import ConfigError, halving, plot, tune
 from moe_config.journal import Journal, tuned_file
 from moe_config.space import (
     BATCH_SIZES,
@@ -324,59 +322,15 @@ def test_a_time_slice_is_shared_evenly() -> None:
     assert second() and slice_.part(1)()
 
 
-# -- the command line ---------------------------------------------------------------------------------------------
-
-LAYER = ["--experts", "512", "--intermediate", "512", "--hidden", "2048", "--topk", "10"]
+# -- the plot -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "Give --model, or all of"),
-        (["--experts", "8"], "Give --model, or all of"),
-        ([*LAYER, "--model", "x"], "not both"),
-        (LAYER, "cannot be imported|sees no NVIDIA GPU"),
-    ],
-)
-def test_refused_in_one_sentence(
-    arguments: list[str], sentence: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["tune", *arguments]) == 2
-    printed = capfd.readouterr().err
-    assert printed.count("\n") == 1 and re.search(sentence, printed)
-
-
-@pytest.mark.parametrize("text", ["", "0", "1,x", "1,,2"])
-def test_batch_sizes_must_be_numbers(text: str) -> None:
-    with pytest.raises(SystemExit):
-        main(["tune", *LAYER, "--batch-sizes", text])
-
-
-def test_layer_of_a_model(tmp_path: Path) -> None:
-    config = {
-        "architectures": ["Qwen3NextForCausalLM"],
-        "num_experts": 512,
-        "moe_intermediate_size": 512,
-        "hidden_size": 2048,
-        "num_experts_per_tok": 10,
-        "quantization_config": {
-            "quant_method": "compressed-tensors",
-            "config_groups": {
-                "group_0": {
-                    "targets": ["Linear"],
-                    "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
-                    "input_activations": {
-                        "num_bits": 8,
-                        "type": "float",
-                        "strategy": "token",
-                        "dynamic": True,
-                    },
-                }
-            },
-        },
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    parser = argparse.ArgumentParser()
-    tune.add_arguments(parser)
-    options = parser.parse_args(["--model", str(tmp_path), "--tp", "2"])
-    assert tune.shape_of(options) == Shape(512, 256, 2048, 10)
+def test_plot_of_a_run(tmp_path: Path) -> None:
+    made = tuner(tmp_path, FakeGpu(), FakeLayer())
+    made.run([1, 64], 60)
+    assert plot.draw_tuned(made.journal.as_dict(), tmp_path / "tuned.svg").startswith("plot in ")
+    drawn = ElementTree.parse(tmp_path / "tuned.svg").getroot()
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert {"1", "64", "tuned", "vLLM's default", "tuned / default"} <= set(texts)
+    assert len([element for element in drawn.iter() if element.tag.endswith("circle")]) == 3 * 2
+    assert "no batch size" in plot.draw_tuned({"verdicts": {}}, tmp_path / "none.svg")

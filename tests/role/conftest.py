@@ -20,19 +20,30 @@ KEPT = {
     "serve_args": "{{ __dgx_vllm_serve_args }}",
     "docker_args": "{{ __dgx_vllm_docker_args }}",
     "image": "{{ __dgx_vllm_image_ref }}",
+    "command": "{{ __dgx_vllm_command }}",
+    "watch": "{{ __dgx_vllm_watch_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",
+    "tune": "{{ __dgx_vllm_tune_command }}",
 }
 
 
+def task_of(file: str, name: str) -> dict[str, Any]:
+    """One task of the role by its name."""
+    tasks = yaml.safe_load((ROLE / f"tasks/{file}.yml").read_text(encoding="utf-8"))
+    (found,) = (task for task in tasks if task["name"] == name)
+    assert isinstance(found, dict)
+    return found
+
+
 def renderer(place: Path) -> Path:
-    """A role with the real defaults, vars and templates, whose only task is the real one that renders a release."""
+    """A role with the real defaults, vars and templates, and the real tasks that plan and render a release."""
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
     for name in ("defaults", "vars", "templates"):
         (role / name).symlink_to(ROLE / name)
     (place / "files").symlink_to(ROOT / "files")
-    tasks = yaml.safe_load((ROLE / "tasks/service.yml").read_text(encoding="utf-8"))
-    (render,) = (task for task in tasks if task["name"] == "Render the release")
+    plan = task_of("validate", "Work out who serves what with whom")
+    render = task_of("service", "Render the release")
     keep = {
         "name": "Keep what was rendered",
         "ansible.builtin.copy": {
@@ -40,9 +51,10 @@ def renderer(place: Path) -> Path:
             "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
             "mode": "0600",
         },
-        "vars": {"__kept": KEPT},
+        "vars": {"__kept": KEPT, "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}"},
+        "check_mode": False,
     }
-    (role / "tasks/main.yml").write_text(json.dumps([render, keep]), encoding="utf-8")
+    (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
     play = {"hosts": "all", "gather_facts": False, "roles": ["dgx_vllm"]}
     (place / "render.yml").write_text(json.dumps([play]), encoding="utf-8")
     return place / "render.yml"
@@ -60,21 +72,40 @@ def read_cases() -> dict[str, Any]:
     return inventory
 
 
-@pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """By case of cases.yml: unit and environment file as text, and the lists that they were made from."""
-    place = tmp_path_factory.mktemp("render")
-    (place / "cases.yml").write_text(json.dumps(read_cases()), encoding="utf-8")
+def render(place: Path, inventory: Path, *words: str) -> dict[str, dict[str, Any]]:
+    """By host of the inventory: unit and environment file as text, and the lists that they were made from."""
     done = command(
         "ansible-playbook",
         "-i",
-        str(place / "cases.yml"),
+        str(inventory),
         str(renderer(place)),
+        *words,
         home=place / "home",
         ANSIBLE_ROLES_PATH=str(place / "roles"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in place.glob("*.json")}
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the hosts of cases.yml get."""
+    place = tmp_path_factory.mktemp("render")
+    (place / "cases.yml").write_text(json.dumps(read_cases()), encoding="utf-8")
+    return render(place, place / "cases.yml")
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the twelve hosts of inventory/fleet.yml get in check mode; the nodes' state and fabric are given."""
+    place = tmp_path_factory.mktemp("fleet")
+    inventory = read_cases()["all"]
+    given = {
+        **inventory["vars"],
+        "__dgx_vllm_fabric_read": inventory["hosts"]["pair_head"]["__dgx_vllm_fabric_read"],
+    }
+    (place / "given.yml").write_text(json.dumps(given), encoding="utf-8")
+    return render(place, ROOT / "inventory/fleet.yml", "--check", "-e", f"@{place}/given.yml")
 
 
 @pytest.fixture(scope="session")

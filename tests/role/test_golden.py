@@ -1,4 +1,4 @@
-"""Unit and environment file for five variable sets, and what they mean when systemd and Docker read them.
+"""Unit and environment file for five variable sets and two replicas, and what systemd and Docker read in them.
 
 After a change that is meant: pytest tests/role --update-golden, then look at the difference.
 """
@@ -6,6 +6,7 @@ After a change that is meant: pytest tests/role --update-golden, then look at th
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -19,7 +20,9 @@ import readers
 from ansible_run import ROOT
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-CASES = ("hub", "everything", "local_path", "cdi", "build")
+ALONE = ("hub", "everything", "local_path", "cdi", "build")
+REPLICAS = ("pair_head", "pair_worker", "ray_head", "ray_worker")
+CASES = ALONE + REPLICAS
 OLD_DOCKER = ("everything", "local_path")  # asks for the runtime hook; has a Docker without CDI
 Rendered = dict[str, dict[str, Any]]
 
@@ -113,7 +116,7 @@ def test_systemd_runs_just_the_command_that_is_meant(rendered: Rendered, case: s
     one = rendered[case]
     (line,) = readers.setting(one["unit"], "ExecStart")
     arguments = [str(argument).replace("@RELEASE@", one["release"]) for argument in one["docker_args"]]
-    wanted = ["/usr/bin/docker", "run", "--rm", *arguments, one["image"], "serve"]
+    wanted = ["/usr/bin/docker", "run", "--rm", *arguments, one["image"], *one["command"]]
     assert readers.systemd_words(line) == wanted
     if not readers.systemd_parser():
         assert readers.parsed_by_systemd([line]) == [wanted]
@@ -137,7 +140,9 @@ def test_container_is_not_privileged(rendered: Rendered, case: str) -> None:
     arguments = rendered[case]["docker_args"]
     assert "--cap-drop=ALL" in arguments
     assert "--security-opt=no-new-privileges" in arguments
-    assert not [argument for argument in arguments if argument.startswith(("--privileged", "--cap-add"))]
+    assert "--privileged" not in " ".join(arguments)
+    added = [argument for argument in arguments if argument.startswith("--cap-add")]
+    assert added == (["--cap-add=IPC_LOCK"] if case in REPLICAS else [])
     assert [argument for argument in arguments if argument.startswith(("--gpus", "--device=nvidia"))] == [
         "--gpus=all" if case in OLD_DOCKER else "--device=nvidia.com/gpu=all"
     ]
@@ -153,13 +158,29 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
     assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALONE)
 def test_restarts_are_bounded(rendered: Rendered, cases: Rendered, case: str) -> None:
     unit = rendered[case]["unit"]
     assert readers.setting(unit, "Restart") == ["on-failure"]
     assert readers.setting(unit, "StartLimitBurst") == [str(cases[case].get("dgx_vllm_restart_limit", 3) + 1)]
     window = int(readers.setting(unit, "StartLimitIntervalSec")[0])
     assert window > int(readers.setting(unit, "RestartSec")[0])
+
+
+@pytest.mark.parametrize("case", REPLICAS)
+def test_a_node_of_a_replica_leaves_restarts_to_its_watch(rendered: Rendered, case: str) -> None:
+    one = rendered[case]
+    assert readers.setting(one["unit"], "Restart") == ["no"]
+    assert one["command"][0] == ("ray" if case == "ray_worker" else "serve")
+    watch = json.loads(one["watch"])
+    assert watch["api"]["env_file"] == f"/etc/dgx-vllm/releases/{one['release']}/vllm.env"
+    (peer,) = watch["peers"]
+    assert {case, peer} <= set(REPLICAS)
+    assert watch["limits"] == ({"stall": 240.0} if case.startswith("ray") else {})
+
+
+def test_a_node_alone_has_no_watch(rendered: Rendered) -> None:
+    assert {rendered[case]["watch"] for case in ALONE} == {""}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,7 +17,8 @@ STAGES = ["preflight", "runtime", "image", "model", "service", "verify"]
 
 def test_there_is_something_to_check() -> None:
     assert {file.stem for file in INVENTORIES} >= {"single", "pair", "fleet"}
-    assert {file.stem for file in PLAYBOOKS} >= {"site", "preflight", "verify", "rollback", "uninstall"}
+    verbs = {"site", "preflight", "verify", "rollback", "uninstall", "tune", "build_image"}
+    assert {file.stem for file in PLAYBOOKS} >= verbs
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -68,6 +69,26 @@ def test_site_has_one_tag_a_stage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", [*STAGES, "rollback", "uninstall"])
 def test_every_stage_has_its_tasks(stage: str) -> None:
     assert (ROOT / f"roles/dgx_vllm/tasks/{stage}.yml").is_file()
+
+
+@pytest.mark.parametrize(("builders", "wanted"), [("", "spark1"), ("arm1,arm2", "arm1")])
+def test_one_machine_builds_the_image(builders: str, wanted: str, tmp_path: Path) -> None:
+    hosts = {name: dict.fromkeys(names.split(",")) for name, names in (("dgx_vllm", "spark1,spark2"),)}
+    groups = {name: {"hosts": found} for name, found in hosts.items()}
+    if builders:
+        groups["dgx_vllm_builder"] = {"hosts": dict.fromkeys(builders.split(","))}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
+    done = command(
+        "ansible-playbook", "--list-hosts", "-i", str(tmp_path / "hosts.yml"), "playbooks/build_image.yml",
+        home=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"hosts (1):\n      {wanted}\n" in done.stdout, done.stdout
+
+
+def test_tune_takes_one_node_at_a_time() -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/tune.yml").read_text(encoding="utf-8"))
+    assert play["serial"] == 1
 
 
 def test_tasks_are_named() -> None:

@@ -26,7 +26,7 @@ def table(run: Run) -> list[list[str]]:
 
 
 def test_the_pair(tmp_path: Path) -> None:
-    run = topology(HERE / "replicas/pair.yml", tmp_path)
+    run = topology(ROOT / "inventory/pair.yml", tmp_path)
     assert [line[:4] for line in table(run)] == [
         ["chat", "0", "spark1", "head"],
         ["chat", "1", "spark2", "spark1"],
@@ -41,7 +41,7 @@ def test_a_single_machine(tmp_path: Path) -> None:
 
 
 def test_a_fleet_of_twelve_in_five_replicas(tmp_path: Path) -> None:
-    lines = table(topology(HERE / "replicas/fleet.yml", tmp_path))
+    lines = table(topology(ROOT / "inventory/fleet.yml", tmp_path))
     assert len(lines) == 12
     assert sorted({line[0] for line in lines}) == ["chat_a", "chat_b", "chat_large", "coder_a", "coder_b"]
     rails = [word for line in lines for word in line if "/26" in word]
@@ -49,7 +49,7 @@ def test_a_fleet_of_twelve_in_five_replicas(tmp_path: Path) -> None:
 
 
 def test_a_bad_inventory_names_file_and_line(tmp_path: Path) -> None:
-    text = (HERE / "replicas/pair.yml").read_text(encoding="utf-8")
+    text = (ROOT / "inventory/pair.yml").read_text(encoding="utf-8")
     line = "dgx_vllm_tensor_parallel_size: 2"
     bad = tmp_path / "bad.yml"
     bad.write_text(text.replace(line, "dgx_vllm_tensor_parallel_size: 4"), encoding="utf-8")
@@ -60,7 +60,7 @@ def test_a_bad_inventory_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_host_in_the_groups_of_two_replicas(tmp_path: Path) -> None:
-    text = (HERE / "replicas/fleet.yml").read_text(encoding="utf-8")
+    text = (ROOT / "inventory/fleet.yml").read_text(encoding="utf-8")
     bad = tmp_path / "bad.yml"
     bad.write_text(text.replace("spark[07:08]", "spark[06:08]"), encoding="utf-8")
     message = topology(bad, tmp_path / "home").failure("localhost")

@@ -21,6 +21,10 @@ from .space import BATCH_SIZES, Config, Shape, brute_force, candidates, launch_c
 #: Shares of the time budget: compiling ahead, and the first look at every tile.
 _COMPILE, _LOOK = 0.35, 0.70
 _KEEP = 8
+#: What the layer of bench.py measures. The kernel of other quantisations takes its scales another way.
+TUNED = "fp8-channel"
+_KINDS = {"none": "not quantised"}
+_GB10 = 121
 
 
 class Progress:
@@ -59,7 +63,7 @@ def shape_of(options: argparse.Namespace) -> Shape:
     if options.model:
         if any(numbers):
             raise ConfigError("Give --model or the numbers of the layer, not both.")
-        model = load(options.model)
+        model = load(options.model, options.revision)
         if not model.is_moe:
             raise ConfigError(f"{options.model} has no experts: there is nothing to tune.")
         quant = detect(model)
@@ -69,11 +73,15 @@ def shape_of(options: argparse.Namespace) -> Shape:
                 f"{options.model} does not say how many experts a token gets: give the four numbers."
             )
         experts, size = local_shape(model, options.tp, options.ep)
-        dtype = "bf16" if quant.experts == "none" else quant.experts
-        return Shape(experts, size, model.hidden_size, topk, dtype, quant.block)
+        if quant.experts != TUNED:
+            raise ConfigError(
+                f"The experts of {options.model} are {_KINDS.get(quant.experts, quant.experts)}, and tune measures "
+                f"{TUNED} only: use vLLM's own benchmarks/kernels/benchmark_moe.py for them."
+            )
+        return Shape(experts, size, model.hidden_size, topk)
     if not all(numbers):
         raise ConfigError("Give --model, or all of --experts, --intermediate, --hidden and --topk.")
-    return Shape(*numbers, dtype=options.dtype)
+    return Shape(*numbers)
 
 
 class Tuner:
@@ -160,6 +168,15 @@ class Tuner:
         self._progress(f"batch {batch}: {change} ({verdict.config}, error {error:.4f})", final=True)
 
 
+def plan(shape: Shape, batches: list[int]) -> str:
+    """What a run would do on a GB10, in one sentence."""
+    left = sum(len(candidates(shape, batch, _GB10)[0]) for batch in batches)
+    return (
+        f"{shape.experts} experts of size {shape.size}, hidden size {shape.hidden}, top-{shape.topk}, {shape.dtype}: "
+        f"{len(batches)} batch sizes, {left} configurations left of {len(brute_force()) * len(batches)}."
+    )
+
+
 def _batches(text: str) -> list[int]:
     values = [int(item) for item in text.split(",") if item.strip().isdigit()]
     if not values or len(values) != len(text.split(",")) or min(values) < 1:
@@ -176,6 +193,7 @@ def _positive(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("--model", metavar="DIR_OR_HF_ID", help="take the layer from this model")
+    parser.add_argument("--revision", default="main", help="branch or commit of a Hugging Face id")
     parser.add_argument(
         "--tp", type=_positive, default=1, metavar="N", help="tensor parallel size (with --model)"
     )
@@ -186,17 +204,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--intermediate", type=_positive, metavar="N", help="expert size on one GPU")
     parser.add_argument("--hidden", type=_positive, metavar="K", help="hidden size")
     parser.add_argument("--topk", type=_positive, metavar="T", help="experts a token")
-    parser.add_argument("--dtype", default="fp8-channel", choices=("fp8-channel",), help="of the experts")
     parser.add_argument("--batch-sizes", type=_batches, default=list(BATCH_SIZES), metavar="1,8,32")
     parser.add_argument("--budget", type=_positive, default=3600, metavar="SECONDS", help="time to spend")
     parser.add_argument(
         "--output", type=Path, default=Path("tuned"), metavar="DIR", help="where the results go"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="say what would be tuned, or why nothing can be; needs no GPU"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Tune; exit 0 when every batch size has its entry, 1 when time ran out before."""
     shape = shape_of(options)
+    if options.plan:
+        print(plan(shape, options.batch_sizes))
+        return 0
     from . import bench
 
     found = bench.machine()

@@ -44,7 +44,8 @@ class ServerChecks:
         self._tokens = metrics.tokens
         silent = now - self._grew
         if metrics.running > 0 and silent > self._settings.stall:
-            return f"{metrics.running:.0f} requests run and no token has come for {silent:.0f} s"
+            requests = "1 request runs" if metrics.running == 1 else f"{metrics.running:.0f} requests run"
+            return f"{requests} and no token has come for {silent:.0f} s"
         return ""
 
     def _probe(self, now: float, urgent: bool) -> str:

@@ -84,7 +84,7 @@ def test_load_mode(operator: Operator, node: Node) -> None:
 
 def test_build_mode(operator: Operator, node: Node) -> None:
     """This checkout's patch layer on a base that serves without a GPU: vLLM's CPU build and the simulation layer."""
-    for file in ("Dockerfile", "gb10.py", "vllm"):
+    for file in ("Dockerfile", "bench.py", "gb10.py", "vllm"):
         text = (PROJECT / "molecule/shared/sim" / file).read_text(encoding="utf-8")
         node.put(f"/var/tmp/base/{file}", text + (UNDER_THE_PATCH if file == "Dockerfile" else ""))
     node.sh(f"docker build -q -t {BASE} --build-arg BASE={CPU_BASE} /var/tmp/base; rm -r /var/tmp/base")

@@ -83,10 +83,14 @@ class Node:
             assert time.monotonic() < end, f"still not after {limit:g} s: {script}"
             time.sleep(1)
 
-    def request(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-        """Status and JSON of one request, made on the node with its own key, which no command line or journal shows."""
+    def request(self, path: str, body: dict[str, Any] | None = None, limit: float = 120) -> tuple[int, Any]:
+        """Status and JSON of one request, made on the node with its own key, which no command line or journal shows.
+
+        (0, None) when no answer came within `limit` seconds.
+        """
         header = r's/^VLLM_API_KEY=\(.*\)/header = "Authorization: Bearer \1"/p'
-        words = ["curl", "-s", "-w", "\n%{http_code}", "-K", "-", f"http://127.0.0.1:8000{path}"]
+        words = ["curl", "-s", "-m", f"{limit:g}", "-w", "\n%{http_code}", "-K", "-"]
+        words.append(f"http://127.0.0.1:8000{path}")
         if body is not None:
             words += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
         script = f"sed -n {shlex.quote(header)} /etc/dgx-vllm/current/vllm.env | {shlex.join(words)}"

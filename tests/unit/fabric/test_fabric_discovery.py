@@ -220,6 +220,8 @@ def test_the_module_reads_this_machine_in_check_mode(run_module) -> None:
 
 def test_documentation_names_every_option_and_key(spark: Machine) -> None:
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
+    waiting = {name: options.pop(name)["default"] for name in ("rails", "addresses", "timeout")}
+    assert waiting == {"rails": 0, "addresses": [], "timeout": 20}
     assert {name: option["default"] for name, option in options.items()} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in Wanted()._asdict().items()
     }

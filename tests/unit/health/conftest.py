@@ -138,6 +138,8 @@ class FakeNode:
             "searched": ["/c"],
             "similar": [],
         }
+        self.watch: dict[str, Any] = {"phase": "ready", "desired": "up", "reason": "", "restarts": []}
+        self.watch_active = True
         self.commands: list[list[str]] = []
 
     def __call__(self, argv: Sequence[str], timeout: float) -> Completed:
@@ -148,6 +150,12 @@ class FakeNode:
             words = words[4:]
             lines = self.log if words[0] == "journalctl" else self.docker_log
             return Completed(0, "\n".join(lines), "")
+        if words[:2] == ["systemctl", "is-active"]:
+            return Completed(0, "active\n" if self.watch_active else "failed\n", "")
+        if words[0] == "cat":
+            return (
+                Completed(0, json.dumps(self.watch), "") if self.watch else Completed(1, "", "no such file")
+            )
         if words[0] == "systemctl":
             return Completed(0, "\n".join(f"{key}={value}" for key, value in self.unit.items()), "")
         if words[0] == "journalctl":

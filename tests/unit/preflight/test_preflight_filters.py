@@ -28,7 +28,7 @@ def test_wrong_types_are_refused(state, given):
 
 
 def test_ansible_finds_both():
-    assert set(FilterModule().filters()) == {"preflight", "preflight_table"}
+    assert set(FilterModule().filters()) == {"preflight", "preflight_drift", "preflight_table"}
 
 
 def test_a_passing_fleet_is_one_line_a_host(node, settings):

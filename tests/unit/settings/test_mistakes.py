@@ -25,9 +25,7 @@ PAIR = {"host": "spark1", "replica": "chat", "world_size": 2}
 
 
 def judged(row: dict[str, Any] | None = None, **changes: Any) -> list[str]:
-    return mistakes(
-        {**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}}, row or ALONE
-    )
+    return mistakes({**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}}, row or ALONE)
 
 
 def test_defaults_with_a_model_are_fine() -> None:
@@ -72,7 +70,10 @@ def test_good_settings(changes: dict[str, Any]) -> None:
         ({"port": 65536}, ["dgx_vllm_port is 65536"]),
         ({"gpu_memory_utilization": 0.95}, ["dgx_vllm_gpu_memory_utilization is 0.95", "0.9", "freezes"]),
         ({"gpu_memory_utilization": 0}, ["dgx_vllm_gpu_memory_utilization is 0.0"]),
-        ({"tensor_parallel_size": 2}, ["dgx_vllm_tensor_parallel_size (2)", "has one node, which has one GPU"]),
+        (
+            {"tensor_parallel_size": 2},
+            ["dgx_vllm_tensor_parallel_size (2)", "has one node, which has one GPU"],
+        ),
         ({"max_model_len": -1}, ["dgx_vllm_max_model_len is -1"]),
         ({"restart_limit": -1}, ["dgx_vllm_restart_limit is -1"]),
         ({"health_timeout": 0}, ["dgx_vllm_health_timeout is 0"]),

@@ -71,6 +71,7 @@ def test_releases(tmp_path, write):
                 "host": "",
                 "port": 0,
                 "image_id": None,
+                "watch_sha256": None,
             },
             "b": {
                 "unit_sha256": sha256(unit.encode()).hexdigest(),
@@ -79,10 +80,25 @@ def test_releases(tmp_path, write):
                 "host": "0.0.0.0",
                 "port": 8001,
                 "image_id": "sha256:1",
+                "watch_sha256": None,
             },
         },
         "current": "b",
         "previous": "a",
+    }
+
+
+def test_the_watch_and_the_release_that_it_reads(tmp_path, write, runner):
+    runner.on("systemctl", stdout="LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n")
+    config = write("/etc/dgx-vllm/releases/a/watch.json", "{}").parents[2]
+    assert service.watch(tmp_path, runner, "w.service", config)["release"] is None
+    (config / "watch.json").symlink_to("releases/a/watch.json")
+    assert service.watch(tmp_path, runner, "w.service", config) == {
+        "exists": True,
+        "active_state": "active",
+        "enabled": True,
+        "unit_sha256": None,
+        "release": "a",
     }
 
 
@@ -182,7 +198,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
             "current",
             "previous",
         ),
-        *("ledger", "health"),
+        *("ledger", "health", "watch"),
     }
 
 

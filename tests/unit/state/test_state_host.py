@@ -92,7 +92,7 @@ def test_an_empty_node_raises_nothing(tmp_path, runner):
     assert host.operating_system(tmp_path)["id"] == ""
     assert host.memory(tmp_path)["total_bytes"] == 0
     assert host.disk(tmp_path, "/nowhere")["mount"] == "/"
-    assert host.clock(runner) == {"synchronized": None}
+    assert host.clock(runner) == {"synchronized": None, "offset_seconds": None}
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("yes\n", True), ("no\n", False), ("\n", None)])

@@ -1,0 +1,137 @@
+"""Something breaks, nobody types anything, and the next completion is right."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from bed import bed, plug
+from node import Node
+
+QUESTION = {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
+LIMIT = 400.0
+RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
+
+
+def answer(head: Node) -> str:
+    """The text of a completion; "" when none comes within eight seconds."""
+    status, found = head.request("/v1/completions", QUESTION, limit=8)
+    return str(found["choices"][0]["text"]) if status == 200 else ""
+
+
+def watch(node: Node) -> str:
+    """What the node's watch has said, for a failed test's report."""
+    return node.sh("journalctl --no-pager -n 25 -o short-precise -u dgx-vllm-watch")
+
+
+@contextmanager
+def recovery(head: Node, worker: Node, recoveries: dict[str, float], drill: str) -> Iterator[None]:
+    """Breaks something inside; then the replica must serve a new run and the same answer, within LIMIT seconds."""
+    wanted = answer(head)
+    assert wanted, "the pair does not serve before the drill\n" + watch(head)
+    runs = [node.property("InvocationID") for node in (head, worker)]
+    began = time.monotonic()
+    yield
+    while True:
+        fresh = all(
+            node.property("InvocationID") != run for node, run in zip((head, worker), runs, strict=True)
+        )
+        if fresh and answer(head) == wanted:
+            break
+        assert time.monotonic() - began < LIMIT, f"head:\n{watch(head)}\nworker:\n{watch(worker)}"
+        time.sleep(1)
+    recoveries[drill] = time.monotonic() - began
+    settled(head, worker)
+
+
+def settled(head: Node, worker: Node) -> None:
+    """Both watches call the replica ready."""
+    for node in (head, worker):
+        node.wait_for("""grep -q '"phase": "ready"' /var/lib/dgx-vllm/state/watch.json""", 60)
+
+
+def long_request(head: Node) -> threading.Thread:
+    """A completion of many tokens that is under way when this returns."""
+    body = {**QUESTION, "max_tokens": 200, "ignore_eos": True}
+    thread = threading.Thread(target=head.request, args=("/v1/completions", body, 300), daemon=True)
+    thread.start()
+    time.sleep(4)
+    return thread
+
+
+Drilled = tuple[Node, Node, dict[str, float]]
+
+
+@pytest.fixture
+def pair(head: Node, worker: Node, recoveries: dict[str, float]) -> Drilled:
+    """What `recovery` wants."""
+    return head, worker, recoveries
+
+
+def test_worker_container_killed(pair: Drilled) -> None:
+    with recovery(*pair, "worker container killed"):
+        pair[1].sh("docker kill dgx-vllm")
+
+
+def test_head_killed(pair: Drilled) -> None:
+    with recovery(*pair, "head killed"):
+        pair[0].sh("docker kill dgx-vllm")
+
+
+def test_headless_parent_killed_while_its_child_lives(pair: Drilled) -> None:
+    with recovery(*pair, "headless parent killed"):
+        pair[1].sh("kill -9 $(docker top dgx-vllm -eo pid,args | awk '/bin\\/vllm serve/ {print $1; exit}')")
+
+
+def test_worker_frozen_with_a_request_running(pair: Drilled) -> None:
+    request = long_request(pair[0])
+    with recovery(*pair, "worker frozen (SIGSTOP) with a request running"):
+        pair[1].sh("kill -STOP $(docker top dgx-vllm -eo pid | tail -n +2)")
+    request.join(300)
+
+
+def test_head_frozen_with_a_request_running(pair: Drilled) -> None:
+    request = long_request(pair[0])
+    with recovery(*pair, "head frozen (SIGSTOP) with a request running"):
+        pair[0].sh("kill -STOP $(docker top dgx-vllm -eo pid | tail -n +2)")
+    request.join(300)
+
+
+def test_cable_cut_and_plugged_in_again(pair: Drilled) -> None:
+    head, worker, _ = pair
+    with recovery(*pair, "cable cut for 30 s and plugged in again"):
+        worker.sh("; ".join(f"ip link set {rail} down" for rail in RAILS))
+        time.sleep(30)
+        assert not answer(head), "the pair served without its cable"
+        worker.sh("; ".join(f"ip link set {rail} up" for rail in RAILS))
+
+
+def test_worker_node_rebooted(pair: Drilled) -> None:
+    with recovery(*pair, "worker node rebooted"):
+        bed('dk restart -t 60 "$BED_PREFIX-pair-spark2"')
+        plug()
+
+
+def test_a_stop_on_one_node_stops_the_replica_and_a_start_on_the_other_starts_it(pair: Drilled) -> None:
+    head, worker, _ = pair
+    wanted = answer(head)
+    worker.sh("systemctl stop dgx-vllm")
+    head.wait_for("! systemctl is-active -q dgx-vllm", 90)
+    assert "it was stopped" in watch(head) or "was stopped on" in watch(head)
+    time.sleep(10)
+    assert worker.host.run("systemctl is-active dgx-vllm").stdout.strip() == "inactive"
+    head.sh("systemctl start dgx-vllm")
+    worker.wait_for("systemctl is-active -q dgx-vllm", 90)
+    settled_within(head, worker, wanted)
+
+
+def settled_within(head: Node, worker: Node, wanted: str) -> None:
+    """The replica serves the same answer again."""
+    began = time.monotonic()
+    while answer(head) != wanted:
+        assert time.monotonic() - began < LIMIT, f"head:\n{watch(head)}\nworker:\n{watch(worker)}"
+        time.sleep(1)
+    settled(head, worker)

@@ -1,0 +1,67 @@
+"""The fabric gate names what is wrong, and no model is loaded over it. Last, because the cables are pulled about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bed import plug
+from node import Node
+from runs import Operator
+
+RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopped(head: Node, worker: Node) -> Iterator[None]:
+    """The replica at rest, and its cables as they were."""
+    head.sh("systemctl stop dgx-vllm")
+    worker.wait_for("! systemctl is-active -q dgx-vllm", 120)
+    plug()
+    yield
+    plug()
+
+
+def test_the_fabric_is_right(operator: Operator) -> None:
+    run = operator.succeed("playbooks/fabric.yml")
+    assert "jumbo_ping" in run.output
+    assert run.counts["changed"] == 0
+
+
+def test_the_second_run_knows_the_first(operator: Operator) -> None:
+    history = Path(operator.habits["dgx_vllm_report_dir"]) / "fabric-history/chat.json"
+    assert history.stat().st_size > 2
+
+
+def test_mtu_1500_on_one_end(operator: Operator, worker: Node) -> None:
+    worker.sh(f"ip link set {RAILS[1]} mtu 1500")
+    run = operator.fail("playbooks/fabric.yml")
+    assert f"spark2 {RAILS[1]} has MTU 1500" in run.message or f"{RAILS[1]} has MTU 1500" in run.message
+    worker.sh(f"ip link set {RAILS[1]} mtu 9000")
+
+
+def test_one_rail_down(operator: Operator, worker: Node) -> None:
+    worker.sh(f"ip link set {RAILS[1]} down")
+    run = operator.fail("playbooks/fabric.yml")
+    assert RAILS[1] in run.message
+    assert "no link" in run.message or "is down" in run.message
+    worker.sh(f"ip link set {RAILS[1]} up")
+
+
+def test_swapped_cables(operator: Operator) -> None:
+    plug(swapped=True)
+    assert "swapped" in operator.fail("playbooks/fabric.yml").message
+    plug()
+
+
+def test_no_model_is_loaded_over_a_fabric_that_is_not_right(
+    operator: Operator, head: Node, worker: Node
+) -> None:
+    worker.sh(f"ip link set {RAILS[0]} mtu 1500")
+    run = operator.fail("site.yml")
+    assert "MTU" in run.message
+    assert head.host.run("systemctl is-active dgx-vllm").stdout.strip() != "active"
+    worker.sh(f"ip link set {RAILS[0]} mtu 9000")
+    operator.succeed("site.yml")
+    assert head.completes()

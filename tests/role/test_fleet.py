@@ -1,0 +1,50 @@
+"""Twelve hosts in five replicas (inventory/fleet.yml), rendered in check mode without a clash."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import readers
+
+Fleet = dict[str, dict[str, Any]]
+
+
+def environments(fleet: Fleet) -> dict[str, dict[str, str]]:
+    return {host: readers.docker_env_file(one["env"]) for host, one in fleet.items()}
+
+
+def option(one: dict[str, Any], name: str) -> str:
+    words = [str(word) for word in one["serve_args"]]
+    return words[words.index(name) + 1]
+
+
+def test_every_host_has_an_address_of_its_own(fleet: Fleet) -> None:
+    addresses = [found["VLLM_HOST_IP"] for found in environments(fleet).values()]
+    assert len(addresses) == len(set(addresses)) == 12
+
+
+def test_every_replica_has_its_ranks_once_and_one_head(fleet: Fleet) -> None:
+    ranks = Counter((option(one, "--master-addr"), option(one, "--node-rank")) for one in fleet.values())
+    sizes = Counter(head for head, _ in ranks)
+    assert set(ranks.values()) == {1}
+    assert sorted(sizes.values()) == [2, 2, 2, 2, 4]
+    assert [
+        option(one, "--node-rank") for one in fleet.values() if "--headless" not in one["serve_args"]
+    ] == ["0"] * 5
+
+
+def test_the_master_is_the_head_of_the_same_replica(fleet: Fleet) -> None:
+    own = {host: found["VLLM_HOST_IP"] for host, found in environments(fleet).items()}
+    for host, one in fleet.items():
+        watch = json.loads(one["watch"])
+        assert option(one, "--master-addr") == own[watch["head"]]
+        assert watch["address"] == own[host]
+        assert watch["peers"] == {peer: own[peer] for peer in watch["peers"]}
+        assert int(option(one, "--nnodes")) == len(watch["peers"]) + 1
+
+
+def test_tensor_parallelism_is_the_number_of_nodes(fleet: Fleet) -> None:
+    for host, found in environments(fleet).items():
+        assert found["TENSOR_PARALLEL_SIZE"] == option(fleet[host], "--nnodes")
