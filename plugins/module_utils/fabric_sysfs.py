@@ -261,14 +261,18 @@ def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> li
 
 
 def memlock(root: Path, runner: Runner) -> dict[str, Any]:
-    """Locked memory: the limit of this process, and of Docker's service ('infinity' or bytes as text)."""
+    """Locked memory: the limit of this process, and of Docker's service ('infinity' or bytes as text).
+
+    systemd tells a limit of services that do not exist, too; without Docker there is none.
+    """
     match = re.search(
         r"^Max locked memory\s+(\S+)\s+(\S+)", read_text(root / "proc/self/limits"), re.MULTILINE
     )
-    done = runner(["systemctl", "show", "docker.service", "--property=LimitMEMLOCK", "--value"])
+    done = runner(["systemctl", "show", "docker.service", "--property=LoadState,LimitMEMLOCK"])
+    told = dict(text.partition("=")[::2] for text in done.stdout.splitlines()) if done.rc == 0 else {}
     return {
         "self": match.group(2) if match else None,
-        "docker": done.stdout.strip() if done.rc == 0 else None,
+        "docker": told.get("LimitMEMLOCK") if told.get("LoadState") == "loaded" else None,
     }
 
 

@@ -32,6 +32,7 @@ class Machine:
         self.root = root
         self.addresses: dict[str, list[str]] = {}
         self.memlock = "infinity"
+        self.docker = "loaded"
         self.write("proc/net/route", "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n")
         self.write(
             "proc/self/limits", "Max locked memory         65536                8388608              bytes\n"
@@ -166,7 +167,7 @@ class Machine:
             ]
             return Completed(0, json.dumps(found), "")
         if argv[0] == "systemctl":
-            return Completed(0, self.memlock + "\n", "")
+            return Completed(0, f"LoadState={self.docker}\nLimitMEMLOCK={self.memlock}\n", "")
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
     def read(self, *interfaces: str, management: Sequence[str] = (), soft: bool = False) -> dict[str, Any]:
