@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,26 +106,23 @@ def greets(host: str, port: int, limit: float = 8) -> bool:
         return False
 
 
-@dataclass
-class Listener(threading.Thread):
-    """Asks for ssh's greeting all the time; `dark` has the moments (seconds from the start) without one."""
+@contextmanager
+def listening(host: str, port: int) -> Iterator[list[float]]:
+    """Asks for ssh's greeting all the time; gives the moments (seconds from the start) at which none came."""
+    dark: list[float] = []
+    over = threading.Event()
 
-    host: str
-    port: int
-    dark: list[float] = field(default_factory=list)
-    light: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-        self._over = threading.Event()
-
-    def run(self) -> None:
+    def ask() -> None:
         begun = time.monotonic()
-        while not self._over.wait(1):
+        while not over.wait(1):
             asked = time.monotonic() - begun
-            (self.light if greets(self.host, self.port) else self.dark).append(asked)
+            if not greets(host, port):
+                dark.append(asked)
 
-    def stop(self) -> None:
-        """Ask no more."""
-        self._over.set()
-        self.join(20)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield dark
+    finally:
+        over.set()
+        thread.join(20)
