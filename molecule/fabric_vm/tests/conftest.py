@@ -30,7 +30,7 @@ def nodes() -> dict[str, Node]:
 
 @pytest.fixture(scope="session")
 def places() -> dict[str, str]:
-    """What the inventory says about the bed: the folder of spark2's machine, the address of spark1's ssh."""
+    """What the inventory says about the bed: the folder of each machine and the address of its ssh."""
     wanted = "{{ {'folder': bed_cache ~ '/machines/' ~ bed_machine, 'ssh': ansible_host} | to_json }}"
     done = subprocess.run(
         ["ansible", "all", "-i", str(INVENTORY), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
