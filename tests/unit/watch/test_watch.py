@@ -173,6 +173,16 @@ def test_a_stop_takes_the_whole_replica_and_a_start_brings_it_back(world: World,
     assert set(world.runs()) == {2}
 
 
+def test_a_stop_on_a_worker_is_a_stop_though_the_head_ends_before_it(world: World) -> None:
+    world.worker.stop()
+    world.run(3)
+    if world.head.process is not None:
+        world.head.ends(0, "exit-code")
+    world.run(60)
+    assert phases(world) == {"stopped"}, world.story()
+    assert set(world.runs()) == {1}
+
+
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_a_restart_by_hand_takes_the_whole_replica(world: World, role: str) -> None:
     node = getattr(world, role)
