@@ -32,7 +32,7 @@ options:
   timeout:
     description: Seconds until the change is taken back.
     type: int
-    default: 60
+    default: 120
 attributes:
   check_mode:
     description: Can run in check mode and return what would change.
@@ -61,6 +61,7 @@ path:
 """
 
 import shutil  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -75,11 +76,11 @@ def main() -> None:
             "state": {"type": "str", "choices": ["applied", "kept", "absent"], "default": "applied"},
             "content": {"type": "str", "default": ""},
             "live": {"type": "bool", "default": True},
-            "timeout": {"type": "int", "default": 60},
+            "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
-    root = Path("/")
+    root, slowly = Path("/"), partial(run, timeout=45)
     state, content = module.params["state"], module.params["content"]
     before = netplan.read(root)
     changed, after = False, content
@@ -98,9 +99,9 @@ def main() -> None:
     try:
         if changed and not module.check_mode:
             if state == "applied":
-                netplan_apply.apply(root, run, content, module.params["timeout"])
+                netplan_apply.apply(root, slowly, content, module.params["timeout"])
             else:
-                netplan_apply.remove(root, run)
+                netplan_apply.remove(root, slowly)
         elif state == "kept" and not module.check_mode:
             netplan_apply.keep(run)
     except (netplan_apply.ApplyError, OSError) as error:
