@@ -20,6 +20,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rounds import schedule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table
 
+MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
+
 
 def fabric_diagnosis_filter(
     planned: Mapping[str, Any],
@@ -41,11 +43,11 @@ def fabric_rounds(planned: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 def fabric_table(findings: Sequence[Mapping[str, Any]], width: int = 110) -> str:
-    """The findings as a table, one group a node, link or replica."""
+    """The findings as a table, one group a node, link or replica; what was measured is always shown."""
     places: dict[str, list[Mapping[str, Any]]] = {}
     for finding in findings:
         places.setdefault(str(finding["where"]), []).append(finding)
-    return preflight_table(places, int(width))
+    return preflight_table(places, int(width), MEASURED)
 
 
 def fabric_netplan(

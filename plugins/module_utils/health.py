@@ -82,7 +82,7 @@ class Health:
             "invocation_id": unit.invocation_id,
             "n_restarts": watch.restarts if watch else unit.n_restarts,
             "unit_exists": unit.exists,
-            "unit_state": unit.describe(),
+            "unit_state": f"{unit.describe()}; {watch.describe()}" if watch else unit.describe(),
             "log_source": source,
             "healthy": False,
             "checks": [self._unit_check(unit, failed), *([self._watch_check(watch)] if watch else [])],
@@ -322,7 +322,11 @@ class Health:
 
     def _failure_text(self, result: dict[str, Any]) -> str:
         bad = [row for row in result["checks"] if row["status"] == "fail"]
-        causes = [f"{item['sentence']} {item['remedy']}" for item in result["findings"][:2]]
+        causes = [
+            f"{item['sentence']} {item['remedy']}"
+            for item in result["findings"][:2]
+            if not (self.wanted.watch and item["id"] in CONSEQUENCES)
+        ]
         if result["root_error"] and {item["id"] for item in result["findings"]} <= CONSEQUENCES:
             causes.insert(0, f"{result['root_error'].rstrip('.')}.")
         if result["failed_unit"] and causes:

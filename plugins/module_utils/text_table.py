@@ -9,12 +9,14 @@ from typing import Any
 _HEAD = ("HOST", "CHECK", "STATUS", "FOUND")
 
 
-def _grouped(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[tuple[str, ...], list[str]]:
+def _grouped(
+    rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], shown: Sequence[str]
+) -> dict[tuple[str, ...], list[str]]:
     """Hosts that share a finding word for word stand in one line of a fleet's report."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for host, rows in rows_by_host.items():
         for row in rows:
-            if row["status"] != "pass":
+            if row["status"] != "pass" or row["check"] in shown:
                 key = tuple(str(row[name]) for name in ("check", "status", "found", "reason", "remedy"))
                 groups.setdefault(key, []).append(host)
     return groups
@@ -31,12 +33,19 @@ def _summary(host: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, st
     )
 
 
-def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
-    """One summary line a host, then each warning and failure with its reason and remedy, failures last."""
+def preflight_table(
+    rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110, shown: Sequence[str] = ()
+) -> str:
+    """One summary line a host, then each warning and failure with its reason and remedy, failures last.
+
+    Checks in `shown` have their line when they pass too.
+    """
     lines: list[tuple[tuple[str, str, str, str], tuple[str, ...]]] = []
     for host, rows in rows_by_host.items():
         lines.append((_summary(host, rows), ()))
-    groups = sorted(_grouped(rows_by_host).items(), key=lambda item: item[0][1] == "fail")
+    groups = sorted(
+        _grouped(rows_by_host, shown).items(), key=lambda item: ("pass", "warn", "fail").index(item[0][1])
+    )
     for (check, status, found, reason, remedy), hosts in groups:
         name = hosts[0] if len(hosts) == 1 else f"{hosts[0]} +{len(hosts) - 1}"
         notes = tuple(note for note in (reason, f"-> {remedy}" if remedy else "") if note)

@@ -59,7 +59,6 @@ class Watch:
         self._seen: dict[str, float] = {}
         self._hold_until = 0.0
         self._began = clock()
-        self._ordered_stop = False
         self._ended_run = self.report.run
         self._reminded = 0.0
 
@@ -71,8 +70,9 @@ class Watch:
             self._seen.setdefault(host, now)
             if peers.get(host) is not None:
                 self._seen[host] = now
-        if unit.active == "deactivating" and unit.main_pid:
-            self._ordered_stop = True
+        if self._is_being_stopped(unit):
+            self._stopped(unit, peers)
+            return
         if self._follow(now, unit, peers):
             return
         if self.report.phase == NEW:
@@ -83,6 +83,12 @@ class Watch:
             self._while_held(now, unit, peers)
         else:
             self._while_running(now, unit, peers)
+
+    def _is_being_stopped(self, unit: Unit) -> bool:
+        """Whether somebody else ordered the unit to stop. Said at once: the peers' servers may end before this one."""
+        ours = self.report.phase in RUNNING and unit.run == self.report.run
+        ordered = unit.active == "deactivating" and unit.main_pid > 0
+        return ours and ordered and not self._units.shutting_down()
 
     # What the others know
 
@@ -183,12 +189,15 @@ class Watch:
         if self._units.shutting_down():
             return
         # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
-        if unit.status == STOPPED_BY_ORDER or self._ordered_stop or not unit.run:
-            self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")
-            self._say("was stopped, so the replica stops")
-            self._end(STOPPED, unit, hard=False)
+        if unit.status == STOPPED_BY_ORDER or not unit.run:
+            self._stopped(unit, peers)
             return
         self._fault(now, unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
+
+    def _stopped(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")
+        self._say("was stopped, so the replica stops")
+        self._end(STOPPED, unit, hard=False)
 
     def _serving(self, now: float, peers: Mapping[str, Optional[Report]]) -> None:
         mine, unit = self.report, self._units.show()
@@ -262,13 +271,13 @@ class Watch:
         """End the own run and remember which one it was."""
         self.report.phase = ENDING if phase == HELD and not unit.down else phase
         self.report.run = unit.run
-        self._ended_run, self._ordered_stop = unit.run, False
+        self._ended_run = unit.run
         self._save(self.report)
         if not unit.down:
             self._units.stop(hard)
 
     def _running(self, now: float, run: str) -> None:
         self.report.phase, self.report.run = STARTING, run
-        self._began, self._ordered_stop, self._reminded = now, False, 0.0
+        self._began, self._reminded = now, 0.0
         self._checks.reset(now)
         self._save(self.report)

@@ -16,6 +16,7 @@ RUN mv /opt/venv/bin/vllm /opt/sim/vllm-cpu && ln -s /opt/sim/vllm /opt/venv/bin
  && sed -i 's|^VLLM = .*|VLLM = "/opt/sim/vllm-cpu"|' /opt/sim/vllm
 """
 NOISE = ("server", "folders")
+ANSIBLES_OWN = {".ansible", ".ansible_async"}
 """Sections of a snapshot that need not be equal after an uninstallation; `folders` is looked at by name."""
 
 
@@ -130,9 +131,9 @@ def test_state_absent_with_the_weights(operator: Operator, node: Node, found: Sn
     after = node.snapshot()
     assert not differences(found, after, without=NOISE)
     gone, new = set(found["folders"]) - set(after["folders"]), set(after["folders"]) - set(found["folders"])
-    assert (gone, new) == (set(), set())
+    assert (gone, new - ANSIBLES_OWN) == (set(), set())
     assert node.host.run(f"systemctl cat {UNIT}").rc != 0
 
 
 def test_uninstall_again_changes_nothing(operator: Operator) -> None:
-    assert operator.succeed("playbooks/uninstall.yml").counts["changed"] == 0
+    assert operator.succeed("playbooks/uninstall.yml").changed == []

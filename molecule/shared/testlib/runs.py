@@ -72,6 +72,17 @@ class Run:
         )
 
     @property
+    def changed(self) -> list[str]:
+        """The tasks that changed the node."""
+        task, found = "", []
+        for line in self.output.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line.partition("[")[2].rpartition("]")[0]
+            elif line.startswith(f"changed: [{NODE}"):
+                found.append(task)
+        return found
+
+    @property
     def tail(self) -> str:
         """The end of the output, for a failed test's report."""
         return self.output[-6000:]

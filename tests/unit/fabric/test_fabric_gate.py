@@ -137,7 +137,7 @@ def test_earlier_runs_from_files() -> None:
 
 
 def test_what_the_all_gather_showed() -> None:
-    planned = plan(fleet([2, 2, 2]))
+    planned = plan(fleet([2, 2, 2, 2]))
     good = {
         "rc": 0,
         "stdout": "NET/IB : Using [0]a:1/RoCE [1]b:1/RoCE\n# Avg bus bandwidth    : 22.5",
@@ -149,6 +149,7 @@ def test_what_the_all_gather_showed() -> None:
         "r1n0": good,
         "r1n1": {"rc": 1, "stdout": "x", "stderr": "RuntimeError: no GPU"},
         "r2n0": {"skipped": True},
+        "r3n0": {"msg": "timeout"},
     }
     found = FILTERS["fabric_gathered"](planned, results)
     assert (found["r0"]["busbw_gbytes"], found["r0"]["devices"]) == (22.5, ["a", "b"])
@@ -157,6 +158,15 @@ def test_what_the_all_gather_showed() -> None:
         "on r1n1 it said: RuntimeError: no GPU",
     )
     assert "r2" not in found
+    assert found["r3"]["error"] == "on r3n0 it said: timeout"
+
+
+def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    table = FILTERS["fabric_table"]([dict(one._asdict()) for one in pair.findings()])
+    assert "spark1 - spark2 rail 0 +1  bandwidth       PASS    95.0 Gb/s" in table
+    assert "jumbo_ping" in table
+    assert "22.1 GB/s over IB" in table
 
 
 def test_sentences_of_one_replica() -> None:

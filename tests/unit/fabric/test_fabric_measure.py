@@ -138,3 +138,14 @@ def test_nccl_that_fell_back_to_tcp() -> None:
         "NCCL INFO NET/IB : No device found.\nNCCL INFO NET/Socket : Using [0]enp1s0f0np0:198.51.100.1<0>\n"
     )
     assert parse_nccl(text) == {"transport": "Socket", "devices": [], "busbw_gbytes": None}
+
+
+def test_nccl_without_an_adapter() -> None:
+    """Lines of NCCL 2.28.9 from files/fabric/all_gather.py on a machine that has no RDMA device."""
+    text = """vm:618:618 [0] NCCL INFO NET/IB : No device found.
+vm:618:618 [0] NCCL INFO NET/IB : Using [RO]; OOB eth0:192.0.2.2<0>
+vm:618:618 [0] NCCL INFO NET/Socket : Using [0]eth0:192.0.2.2<0>
+vm:618:618 [0] NCCL INFO Using network Socket
+# Avg bus bandwidth    : 3.279
+"""
+    assert parse_nccl(text) == {"transport": "Socket", "devices": [], "busbw_gbytes": 3.279}

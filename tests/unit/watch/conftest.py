@@ -5,5 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "files/watch"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from fake_world import World
+
+
+@pytest.fixture(params=[2, 4, 8])
+def world(request: pytest.FixtureRequest) -> World:
+    ready = World(request.param)
+    ready.until_served()
+    return ready

@@ -19,6 +19,8 @@ LOAD_SECONDS = 30
 SOFT_STOP_SECONDS = 10
 BOOT_SECONDS = 20
 POISONED_SECONDS = 4
+AT_ONCE = LOAD_SECONDS + 6
+"""From a fault that is seen at once: two looks, a kill, and the load."""
 
 
 class Process:
@@ -236,3 +238,8 @@ class World:
     def story(self) -> str:
         """What every watch said, for the message of a failed test."""
         return "\n".join(f"{host}: {line}" for host, node in self.nodes.items() for line in node.log)
+
+
+def phases(world: World) -> set[str]:
+    """Of all watches that run."""
+    return {node.watch.report.phase for node in world.nodes.values() if node.watch}

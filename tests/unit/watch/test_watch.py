@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fake_world import BOOT_SECONDS, LOAD_SECONDS, World
+from fake_world import AT_ONCE, BOOT_SECONDS, World, phases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replica_watch.model import Metrics, Report, Settings
 from replica_watch.server_checks import ServerChecks
-
-# From a fault that is seen at once: two looks, a kill, and the load.
-AT_ONCE = LOAD_SECONDS + 6
-
-
-@pytest.fixture(params=[2, 4, 8])
-def world(request: pytest.FixtureRequest) -> World:
-    ready = World(request.param)
-    ready.until_served()
-    return ready
-
-
-def phases(world: World) -> set[str]:
-    return {node.watch.report.phase for node in world.nodes.values() if node.watch}
 
 
 def test_the_first_start_restarts_nothing(world: World) -> None:
@@ -159,46 +145,6 @@ def test_a_watch_that_died_is_no_reason_to_restart_a_server_that_serves() -> Non
     assert world.runs() == [1, 1]
 
 
-@pytest.mark.parametrize("role", ["head", "worker"])
-def test_a_stop_takes_the_whole_replica_and_a_start_brings_it_back(world: World, role: str) -> None:
-    node = getattr(world, role)
-    node.stop()
-    world.run(40)
-    assert all(one.process is None for one in world.nodes.values())
-    assert phases(world) == {"stopped"}
-    world.run(3600)
-    assert set(world.runs()) == {1}
-    node.start()
-    assert world.until_served() <= AT_ONCE
-    assert set(world.runs()) == {2}
-
-
-@pytest.mark.parametrize("role", ["head", "worker"])
-def test_a_restart_by_hand_takes_the_whole_replica(world: World, role: str) -> None:
-    node = getattr(world, role)
-    node.ends(143, "success")
-    node.start()
-    assert world.until_served() <= 2 * AT_ONCE
-    assert len(world.generations()) == 1
-
-
-def test_a_stop_of_a_server_that_must_be_killed_is_still_a_stop(world: World) -> None:
-    world.worker.stop()
-    world.run(5)
-    world.worker.ends(137, "exit-code")
-    world.run(60)
-    assert phases(world) == {"stopped"}
-
-
-def test_a_unit_that_systemd_has_forgotten_was_stopped() -> None:
-    world = World(2)
-    world.until_served()
-    world.worker.ends(0, "success")
-    world.worker.run = ""
-    world.run(60)
-    assert phases(world) == {"stopped"}
-
-
 def test_failures_back_off_then_stop_and_say_why(world: World) -> None:
     world.worker.crashes = 10**6
     world.run(3600)
@@ -320,15 +266,6 @@ def test_systemd_does_not_start_the_unit() -> None:
     world.run(600)
     assert phases(world) == {"stopped"}
     assert "systemd did not start the unit" in world.story()
-
-
-def test_a_replica_that_was_stopped_stays_stopped_over_a_reboot_of_the_watch(world: World) -> None:
-    world.head.stop()
-    world.run(40)
-    for node in world.nodes.values():
-        node.new_watch()
-    world.run(600)
-    assert set(world.runs()) == {1}
 
 
 def test_a_watch_that_restarts_remembers(world: World) -> None:
