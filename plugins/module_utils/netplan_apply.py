@@ -12,6 +12,9 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.host import under
 
 UNIT = "dgx-vllm-netplan-revert"
 BEFORE = "/run/dgx-vllm-netplan.before"
+SCRIPT = "/run/dgx-vllm-netplan.revert"
+"""The way back as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
+transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
 ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
 """A file of somebody else's that was in our place; uninstall puts it back."""
 
@@ -32,15 +35,16 @@ def write(file: Path, text: str) -> None:
     os.replace(fresh, file)
 
 
-def revert_command(old: str | None, new: str) -> str:
+def revert_script(old: str | None, new: str) -> str:
     """What the timer runs: the file before, and without the addresses that only the new one gives."""
     file, before = shlex.quote(netplan.PATH), shlex.quote(BEFORE)
-    back = f"rm -f {file}" if old is None else f"cp -p {before} {file}"
     gone = [pair for pair in netplan.given(new) if pair not in netplan.given(old)]
-    drops = [
-        f"ip address del {shlex.quote(address)} dev {shlex.quote(name)} || true" for name, address in gone
+    lines = [
+        f"rm -f {file}" if old is None else f"cp -p {before} {file}",
+        *(f"ip address del {shlex.quote(address)} dev {shlex.quote(name)}" for name, address in gone),
+        "exec netplan apply",
     ]
-    return "; ".join([back, *drops, "netplan apply"])
+    return "\n".join(lines) + "\n"
 
 
 def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
@@ -51,7 +55,8 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
         write(under(root, BEFORE), old)
         if not netplan.ours(old):
             write(under(root, ORIGINAL), old)
-    revert = revert_command(old, text)
+    write(under(root, SCRIPT), revert_script(old, text))
+    revert = ["/bin/sh", SCRIPT]
     runner(["systemctl", "stop", f"{UNIT}.timer"])
     timer = runner(
         [
@@ -59,10 +64,10 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
             "--quiet",
             "--collect",
             f"--unit={UNIT}",
+            f"--description=Takes {netplan.PATH} back",
             f"--on-active={seconds}",
-            "/bin/sh",
-            "-c",
-            revert,
+            "--timer-property=AccuracySec=1s",
+            *revert,
         ]
     )
     if timer.rc != 0:
@@ -74,7 +79,7 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     for step in ("generate", "apply"):
         done = runner(["netplan", step])
         if done.rc != 0:
-            runner(["/bin/sh", "-c", revert])
+            runner(revert)
             runner(["systemctl", "stop", f"{UNIT}.timer"])
             raise ApplyError(
                 f"netplan {step} failed ({done.complaint}), and {netplan.PATH} is again as it was; mend what it says, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,18 +67,56 @@ def test_a_file_that_netplan_refuses_is_taken_back_at_once(node: Node, step: str
     node.failing[f"netplan {step}"] = "bad address"
     with pytest.raises(netplan_apply.ApplyError, match=f"netplan {step} failed .bad address."):
         node.apply()
-    assert node.seen[-2].startswith(
-        "/bin/sh -c rm -f /etc/netplan/40-cx7.yaml; ip address del 198.51.100.1/26 dev a"
-    )
+    assert node.seen[-2] == "/bin/sh /run/dgx-vllm-netplan.revert"
     assert node.seen[-1] == "systemctl stop dgx-vllm-netplan-revert.timer"
 
 
-def test_the_way_back_restores_the_file_and_drops_only_new_addresses() -> None:
-    command = netplan_apply.revert_command(OLD, NEW)
-    assert command == (
-        "cp -p /run/dgx-vllm-netplan.before /etc/netplan/40-cx7.yaml; "
-        "ip address del 198.51.100.65/26 dev b || true; netplan apply"
+def test_systemd_reads_the_command_again_as_it_was_given(node: Node) -> None:
+    """A reload writes a transient unit out and in again; ; $ % and quotes do not come through that unharmed."""
+    argv: list[Sequence[str]] = []
+    netplan_apply.apply(node.root, lambda words: (argv.append(words), node.runner(words))[1], NEW, 60)
+    scheduled = next(words for words in argv if words[0] == "systemd-run")
+    command = list(scheduled)[-2:]
+    assert command == ["/bin/sh", netplan_apply.SCRIPT]
+    assert all(re.fullmatch(r"[\w/.-]+", word) for word in command)
+    assert "--timer-property=AccuracySec=1s" in scheduled
+    script = under(node.root, netplan_apply.SCRIPT)
+    assert script.read_text(encoding="utf-8") == netplan_apply.revert_script(None, NEW)
+    assert script.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("old", "back"),
+    [
+        (
+            OLD,
+            [
+                "cp -p /run/dgx-vllm-netplan.before /etc/netplan/40-cx7.yaml",
+                "ip address del 198.51.100.65/26 dev b",
+            ],
+        ),
+        (
+            None,
+            [
+                "rm -f /etc/netplan/40-cx7.yaml",
+                "ip address del 198.51.100.1/26 dev a",
+                "ip address del 198.51.100.65/26 dev b",
+            ],
+        ),
+    ],
+)
+def test_the_way_back_restores_the_file_and_drops_only_new_addresses(
+    tmp_path: Path, old: str | None, back: list[str]
+) -> None:
+    """Run by a real shell, with commands that only tell how they were called; one that fails stops nothing."""
+    for name in ("cp", "rm", "ip", "netplan"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $*"\nexit 2\n', encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    script = netplan_apply.revert_script(old, NEW)
+    done = subprocess.run(
+        ["/bin/sh"], input=script, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)}
     )
+    assert done.stdout.splitlines() == [*back, "netplan apply"]
 
 
 def test_keeping_stops_the_timer(node: Node) -> None:
