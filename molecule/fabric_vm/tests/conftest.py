@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
 
-from machines import HOSTS, INVENTORY, Cables
+from machines import HOSTS, INVENTORY, Cables, Patient
 from node import SECRETS, Node, connect
 from runs import Operator, environment
 
@@ -19,7 +19,7 @@ from runs import Operator, environment
 @pytest.fixture(scope="session")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """Runs playbooks against the two machines."""
-    return Operator(INVENTORY, tmp_path_factory.mktemp("operator"), list(SECRETS))
+    return Patient(INVENTORY, tmp_path_factory.mktemp("operator"), list(SECRETS))
 
 
 @pytest.fixture(scope="session")
