@@ -158,7 +158,7 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
             if key not in known:
                 yield f"dgx_vllm_{name} has {key}; known are {', '.join(known)}."
             elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
-                yield f"dgx_vllm_{name}.{key} is {value!r}; give it a number, or true or false where the default is that."
+                yield f"dgx_vllm_{name}.{key} is {value!r}; give it a number (rdma: true or false)."
 
 
 def _model(values: Settings) -> Iterator[str]:
