@@ -12,6 +12,7 @@ container has one process and signals reach vLLM:
   GPU_MEMORY_UTIL        0.8: vLLM's own default is above 0.9, which can freeze a GB10's host
   MAX_NUM_SEQS           vLLM's default
   VLLM_EXTRA_ARGS        further arguments, quoted as for a shell; JSON may stand without quotes
+  RAY_START              arguments of a `ray start` that runs before vLLM, on the head of a Ray cluster
 
 Everything else of vLLM is an argument, after `serve` or in VLLM_EXTRA_ARGS; an argument wins over its variable.
 Secrets belong in the environment (VLLM_API_KEY, HF_TOKEN), not in arguments.
@@ -25,6 +26,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -38,6 +40,7 @@ OWN_VARIABLES = (
     "GPU_MEMORY_UTIL",
     "MAX_NUM_SEQS",
     "VLLM_EXTRA_ARGS",
+    "RAY_START",
 )
 
 #: Flag -> (first vLLM release without it, whether it takes a value); read from the released sources.
@@ -240,13 +243,31 @@ def prepare_environment(env: MutableMapping[str, str]) -> None:
         env["HF_HOME"] = str(MODELS)
 
 
+def start_ray(arguments: str) -> None:
+    """Ray's processes in the background of this container; Refused when they do not start."""
+    if not arguments:
+        return
+    command = ["ray", "start", *split_words(arguments)]
+    _say(shlex.join(command))
+    try:
+        status = subprocess.run(command, check=False).returncode
+    except FileNotFoundError as error:
+        raise Refused(
+            "RAY_START is set and this image has no Ray: build it with Ray, or use vLLM's own executor (mp)."
+        ) from error
+    if status:
+        raise Refused(f"`ray start` ended with {status}: its output above says why.")
+
+
 def main(argv: list[str]) -> int:
     """Replace this process with the command; returns only when it was refused."""
     command = argv or ["serve"]
     try:
         if command[0] == "serve":
             command = serve_command(command[1:], os.environ, installed_version())
+            ray = os.environ.get("RAY_START", "")
             prepare_environment(os.environ)
+            start_ray(ray)
             if any(flag_of(word) == "--api-key" for word in command):
                 _say(
                     "warning: --api-key shows in the process list; set VLLM_API_KEY in the environment instead"

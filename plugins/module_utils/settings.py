@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import THRESHOLDS
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.replica import WATCH_LIMITS
+
 Settings = Mapping[str, Any]
 
 LISTS = (
@@ -150,6 +153,12 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
             f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its "
             "nodes the same dgx_vllm_replica in the inventory."
         )
+    for name, known in (("watch_limits", WATCH_LIMITS), ("fabric_thresholds", tuple(THRESHOLDS))):
+        for key, value in values[name].items():
+            if key not in known:
+                yield f"dgx_vllm_{name} has {key}; known are {', '.join(known)}."
+            elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
+                yield f"dgx_vllm_{name}.{key} is {value!r}; give it a number (rdma: true or false)."
 
 
 def _model(values: Settings) -> Iterator[str]:

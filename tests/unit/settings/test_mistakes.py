@@ -177,3 +177,13 @@ def test_a_pair_with_tensor_or_pipeline_parallelism() -> None:
 def test_a_replica_that_only_the_play_knows_is_refused() -> None:
     (sentence,) = judged(ALONE, replica="chat", tensor_parallel_size=2)
     assert "dgx_vllm_replica is 'chat' on spark1, but not in the inventory" in sentence
+
+
+def test_limits_and_thresholds_that_nobody_knows_are_refused() -> None:
+    assert judged(watch_limits={"stall": 240}, fabric_thresholds={"rdma": False, "rail_gbits": "85.5"}) == []
+    (sentence,) = judged(watch_limits={"stal": 1})
+    assert sentence.startswith("dgx_vllm_watch_limits has stal; known are peer_grace")
+    (sentence,) = judged(fabric_thresholds={"mut": 9000})
+    assert sentence.startswith("dgx_vllm_fabric_thresholds has mut; known are mtu")
+    (sentence,) = judged(watch_limits={"stall": "soon"})
+    assert "dgx_vllm_watch_limits.stall is 'soon'" in sentence
