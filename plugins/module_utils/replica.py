@@ -137,6 +137,7 @@ WATCH_LIMITS = (
 
 def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
     """watch.json of the node's release. `api` has `host` (where the server listens), `model` (a served name).
+    `engine` is where the head takes its workers for as long as its server lives.
 
     @RELEASE@ stands for the release's name, which is not known before its files are.
     """
@@ -160,6 +161,10 @@ def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) ->
             "port": int(row["port"]),
             "model": str(api["model"]),
             "env_file": "/etc/dgx-vllm/releases/@RELEASE@/vllm.env",
+        },
+        "engine": {
+            "address": row["head_address"],
+            "port": int(row["ray"]["port"] if row["executor"] == "ray" else row["master_port"]),
         },
         "state": "/var/lib/dgx-vllm/state/watch.json",
         "limits": {name: float(value) for name, value in limits.items()},

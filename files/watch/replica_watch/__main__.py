@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from replica_watch.model import Settings
-from replica_watch.system import HttpApi, HttpPeers, Memory, SystemdUnits, key_from, serve_status
+from replica_watch.system import HttpApi, HttpPeers, Memory, SystemdUnits, accepts, key_from, serve_status
 from replica_watch.watch import Watch
 
 INTERVAL = 2.0
@@ -46,14 +46,16 @@ def make(config: Mapping[str, Any]) -> Watch:
         head=config["head"],
         **config.get("limits", {}),
     )
-    api = config["api"]
+    api, engine = config["api"], config["engine"]
     memory = Memory(config["state"])
     watch = Watch(
         settings,
+        time.monotonic,
         time.time,
         SystemdUnits(config["unit"], config["container"]),
         HttpPeers(config["peers"], int(config["port"])),
         HttpApi(api["address"], int(api["port"]), api["model"], key_from(api["env_file"])),
+        lambda: accepts(engine["address"], int(engine["port"])),
         say,
         memory.save,
         memory.load(),

@@ -77,15 +77,23 @@ class Unit:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Requests that run now, and tokens processed since the server's start (prompt and generated)."""
+    """Requests that run now, tokens generated since the server's start, and the share of the KV cache in use (0 to 1).
+
+    A prompt's tokens are counted with the first one of its answer; until then only the cache grows.
+    """
 
     running: float
     tokens: float
+    cache: float
 
 
 @dataclass
 class Report:
-    """What a watch publishes, and keeps over its own restart."""
+    """What a watch publishes, and keeps over its own restart.
+
+    Moments are seconds since the epoch, for they outlive a boot; `pause` is seconds from the generation's beginning to
+    its start.
+    """
 
     host: str
     generation: int = 0
@@ -93,6 +101,8 @@ class Report:
     phase: str = NEW
     run: str = ""
     reason: str = ""
+    pause: float = 0.0
+    ready_at: float = 0.0
     failures: list[float] = field(default_factory=list)
     restarts: list[float] = field(default_factory=list)
 
@@ -111,6 +121,8 @@ class Report:
                 phase=str(data["phase"]),
                 run=str(data.get("run", "")),
                 reason=str(data.get("reason", "")),
+                pause=float(data.get("pause", 0)),
+                ready_at=float(data.get("ready_at", 0)),
                 failures=[float(moment) for moment in data.get("failures", [])],
                 restarts=[float(moment) for moment in data.get("restarts", [])],
             )

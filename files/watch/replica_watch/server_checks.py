@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from replica_watch.model import Api, Settings
+from replica_watch.model import Api, Metrics, Settings
 
 
 class ServerChecks:
@@ -17,8 +17,8 @@ class ServerChecks:
 
     def reset(self, now: float) -> None:
         """A new run: forget what was seen of the old one."""
-        self._tokens: Optional[float] = None
-        self._grew = now
+        self._seen: Optional[Metrics] = None
+        self._grew = self._busy_since = now
         self._asked = self._probed = now
         self._probing = False
         self._misses = 0
@@ -39,10 +39,12 @@ class ServerChecks:
         metrics = self._api.metrics()
         if metrics is None:
             return ""
-        if self._tokens is None or metrics.tokens != self._tokens:
+        before, self._seen = self._seen, metrics
+        if before is None or (before.tokens, before.cache) != (metrics.tokens, metrics.cache):
             self._grew = now
-        self._tokens = metrics.tokens
-        silent = now - self._grew
+        if metrics.running == 0:
+            self._busy_since = now
+        silent = now - max(self._grew, self._busy_since)
         if metrics.running > 0 and silent > self._settings.stall:
             requests = "1 request runs" if metrics.running == 1 else f"{metrics.running:.0f} requests run"
             return f"{requests} and no token has come for {silent:.0f} s"

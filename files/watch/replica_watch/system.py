@@ -100,6 +100,15 @@ def request(
         connection.close()
 
 
+def accepts(address: str, port: int, timeout: float = 2.0) -> bool:
+    """Whether something takes connections there; `timeout` in s."""
+    try:
+        with socket.create_connection((address, port), timeout):
+            return True
+    except OSError:
+        return False
+
+
 class HttpPeers:
     """The reports of the peers' watches, asked all at once."""
 
@@ -203,12 +212,12 @@ class HttpApi:
 
 
 def read_metrics(text: str) -> Metrics:
-    """From Prometheus' text. Prompt tokens count as well: a long prompt is work, too."""
+    """From Prometheus' text, summed over engines."""
     totals: dict[str, float] = {}
     for name, value in _SAMPLE.findall(text):
         totals[name] = totals.get(name, 0.0) + float(value)
-    tokens = totals.get("vllm:generation_tokens_total", 0.0) + totals.get("vllm:prompt_tokens_total", 0.0)
-    return Metrics(totals.get("vllm:num_requests_running", 0.0), tokens)
+    names = ("vllm:num_requests_running", "vllm:generation_tokens_total", "vllm:kv_cache_usage_perc")
+    return Metrics(*(totals.get(name, 0.0) for name in names))
 
 
 def key_from(env_file: str) -> Callable[[], str]:

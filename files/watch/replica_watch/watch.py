@@ -41,9 +41,11 @@ class Watch:
         self,
         settings: Settings,
         clock: Callable[[], float],
+        date: Callable[[], float],
         units: Units,
         peers: Peers,
         api: Api,
+        head_listens: Callable[[], bool],
         say: Callable[[str], None],
         save: Callable[[Report], None],
         known: Optional[Report] = None,
@@ -51,8 +53,10 @@ class Watch:
         self.settings = settings
         self.report = known or Report(settings.host)
         self._clock = clock
+        self._date = date
         self._units = units
         self._peers = peers
+        self._head_listens = head_listens
         self._say = say
         self._save = save
         self._checks = ServerChecks(settings, api)
@@ -108,6 +112,7 @@ class Watch:
         joins = best.desired == UP and fresh and (mine.phase == NEW or best.phase in (HELD, STARTING))
         mine.generation, mine.desired, mine.reason = best.generation, best.desired, best.reason
         mine.failures, mine.restarts = list(best.failures), list(best.restarts)
+        self._pause(best.pause)
         if joins:
             self._say(f"joins generation {mine.generation} of {best.host} with the run that has just begun")
             self._running(now, unit.run)
@@ -174,25 +179,25 @@ class Watch:
             mine.run = unit.run
             self._save(mine)
         if not mine.run and unit.down and now - self._began > self.settings.start_grace:
-            self._fault(now, unit, peers, "systemd did not start the unit")
+            self._fault(unit, peers, "systemd did not start the unit")
             return
         if unit.up and mine.run and unit.run != mine.run:
             self._begun_by_others(now, unit, peers, "its unit was restarted")
             return
         if unit.down and mine.run:
-            self._ended(now, unit, peers)
+            self._ended(unit, peers)
             return
         if mine.run and unit.up:
             self._serving(now, peers)
 
-    def _ended(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+    def _ended(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if self._units.shutting_down():
             return
         # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
         if unit.status == STOPPED_BY_ORDER or not unit.run:
             self._stopped(unit, peers)
             return
-        self._fault(now, unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
+        self._fault(unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
 
     def _stopped(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")
@@ -207,18 +212,19 @@ class Watch:
         else:
             head = peers.get(self.settings.head)
             ready = head is not None and head.phase == READY and head.generation == mine.generation
-            fault = f"{', '.join(gone)} is gone" if gone and mine.phase == READY else ""
+            # Of the others the head tells, by a completion that does not come.
+            gone = [host for host in gone if host == self.settings.head]
+            lost = bool(gone) and mine.phase == READY and not self._head_listens()
+            fault = "the head does not listen" if lost else ""
         if fault:
-            names = ", ".join(gone)
-            counted = not gone
-            reason = f"{names} is gone" if gone else fault
-            self._fault(now, unit, peers, reason, counted)
+            reason = f"{', '.join(gone)} is gone" if gone else fault
+            self._fault(unit, peers, reason, counted=not gone)
         elif mine.phase == STARTING and ready:
-            mine.phase = READY
+            mine.phase, mine.ready_at = READY, self._date()
             self._say(f"generation {mine.generation} is ready after {now - self._began:.0f} s")
             self._save(mine)
         elif mine.phase == STARTING and now - self._began > self.settings.start_timeout:
-            self._fault(now, unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
+            self._fault(unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
 
     # What is done about it
 
@@ -235,18 +241,20 @@ class Watch:
         self._end(HELD, unit, hard=True)
 
     def _fault(
-        self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str, counted: bool = True
+        self, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str, counted: bool = True
     ) -> None:
-        """Restart the replica, or give up after too many faults of its own in the window."""
-        mine, limits = self.report, self.settings
-        mine.failures = [moment for moment in mine.failures if now - moment < limits.failure_window]
-        mine.restarts = [moment for moment in mine.restarts if now - moment < limits.failure_window]
+        """Restart the replica, or give up after too many faults of its own, in the window or since it last served."""
+        mine, limits, date = self.report, self.settings, self._date()
+        since = min(date - limits.failure_window, mine.ready_at)
+        mine.failures = [moment for moment in mine.failures if moment > since]
+        mine.restarts = [moment for moment in mine.restarts if moment > since]
         if counted:
-            mine.failures.append(now)
+            mine.failures.append(date)
         if len(mine.failures) > limits.failure_limit:
+            minutes = max(limits.failure_window, date - mine.failures[0]) / 60
             text = (
-                f"gave up after {len(mine.failures)} failures within {limits.failure_window / 60:.0f} "
-                "minutes, the last one on "
+                f"gave up after {len(mine.failures)} failure{'s' * (len(mine.failures) > 1)} within "
+                f"{minutes:.0f} minutes, the last one on "
                 f"{limits.host}: {reason}; mend it, then run systemctl restart dgx-vllm on any node of the "
                 "replica"
             )
@@ -256,9 +264,9 @@ class Watch:
             return
         delay = limits.backoff * 2 ** (len(mine.restarts) - 1) if mine.restarts else 0.0
         delay = min(delay, limits.backoff_limit)
-        mine.restarts.append(now)
-        self._hold_until = now + delay
+        mine.restarts.append(date)
         self._next(peers, UP, f"{reason} (seen by {limits.host})")
+        self._pause(delay)
         self._say(f"{reason}: the replica restarts{f' after {delay:.0f} s' if delay else ''}")
         self._end(HELD, unit, hard=True)
 
@@ -266,6 +274,12 @@ class Watch:
         known = [one.generation for one in peers.values() if one is not None]
         self.report.generation = max([self.report.generation, *known]) + 1
         self.report.desired, self.report.reason = desired, reason
+        self._pause(0.0)
+
+    def _pause(self, seconds: float) -> None:
+        """Keep the generation from starting here for a while; the report tells the peers how long."""
+        self.report.pause = seconds
+        self._hold_until = self._clock() + seconds
 
     def _end(self, phase: str, unit: Unit, hard: bool) -> None:
         """End the own run and remember which one it was."""
@@ -273,7 +287,9 @@ class Watch:
         self.report.run = unit.run
         self._ended_run = unit.run
         self._save(self.report)
-        if not unit.down:
+        # systemd stops it already, and a second order would cancel the start of `systemctl restart`.
+        ending = unit.active == "deactivating" and not hard
+        if not unit.down and not ending:
             self._units.stop(hard)
 
     def _running(self, now: float, run: str) -> None:

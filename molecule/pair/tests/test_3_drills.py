@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from bed import bed, plug
 from node import Node
+from runs import Operator, one_line
 
 QUESTION = {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
 LIMIT = 400.0
@@ -115,6 +117,27 @@ def test_worker_node_rebooted(pair: Drilled) -> None:
         plug()
 
 
+def test_unit_restarted_on_the_worker(pair: Drilled) -> None:
+    with recovery(*pair, "systemctl restart dgx-vllm on the worker"):
+        pair[1].sh("systemctl restart dgx-vllm")
+
+
+def test_docker_restarted_on_the_head(pair: Drilled) -> None:
+    with recovery(*pair, "systemctl restart docker on the head"):
+        pair[0].sh("systemctl restart docker")
+
+
+def test_a_watch_that_is_away_takes_no_server_down(pair: Drilled) -> None:
+    head, worker, _ = pair
+    runs = [node.property("InvocationID") for node in (head, worker)]
+    for node in (head, worker):
+        node.sh("systemctl stop dgx-vllm-watch")
+        time.sleep(40)
+        node.sh("systemctl start dgx-vllm-watch")
+    assert [node.property("InvocationID") for node in (head, worker)] == runs, watch(head) + watch(worker)
+    assert answer(head)
+
+
 def test_a_stop_on_one_node_stops_the_replica_and_a_start_on_the_other_starts_it(pair: Drilled) -> None:
     head, worker, _ = pair
     wanted = answer(head)
@@ -135,3 +158,39 @@ def settled_within(head: Node, worker: Node, wanted: str) -> None:
         assert time.monotonic() - began < LIMIT, f"head:\n{watch(head)}\nworker:\n{watch(worker)}"
         time.sleep(1)
     settled(head, worker)
+
+
+@pytest.fixture
+def no_patience(head: Node, worker: Node) -> Iterator[None]:
+    """Watches that give up at the first failure."""
+    limit = (
+        "import json, pathlib; file = pathlib.Path('/etc/dgx-vllm/watch.json'); "
+        "found = json.loads(file.read_text()); found['limits']['failure_limit'] = 0; "
+        "file.write_text(json.dumps(found))"
+    )
+    kept = [node.sh("cat /etc/dgx-vllm/watch.json") for node in (head, worker)]
+    for node in (head, worker):
+        node.sh(f'python3 -c "{limit}"; systemctl restart dgx-vllm-watch')
+    yield
+    for node, text in zip((head, worker), kept, strict=True):
+        node.sh(
+            f"printf '%s\\n' {shlex.quote(text)} >/etc/dgx-vllm/watch.json; systemctl restart dgx-vllm-watch"
+        )
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_too_many_failures_end_in_a_sentence(operator: Operator, pair: Drilled) -> None:
+    head, worker, _ = pair
+    wanted = answer(head)
+    worker.sh("docker kill dgx-vllm")
+    for node in (head, worker):
+        node.wait_for("grep -q 'gave up after 1 failure ' /var/lib/dgx-vllm/state/watch.json", 60)
+        node.wait_for("! systemctl is-active -q dgx-vllm", 60)
+    said = operator.fail("playbooks/verify.yml").output
+    assert (
+        "gave up after 1 failure within 60 minutes, the last one on spark2: the server ended by itself"
+        in (one_line(said))
+    )
+    assert "gave up after 1 failure" in watch(worker)
+    head.sh("systemctl restart dgx-vllm")
+    settled_within(head, worker, wanted)

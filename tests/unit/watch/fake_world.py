@@ -19,6 +19,7 @@ LOAD_SECONDS = 30
 SOFT_STOP_SECONDS = 10
 BOOT_SECONDS = 20
 POISONED_SECONDS = 4
+EPOCH = 1.7e9
 AT_ONCE = LOAD_SECONDS + 6
 """From a fault that is seen at once: two looks, a kill, and the load."""
 
@@ -45,6 +46,7 @@ class Node:
         self.run, self.status, self.result = "", 0, "success"
         self.runs = 0
         self.stops_at: Optional[float] = None
+        self.again = False
         self.disk: Optional[dict[str, Any]] = None
         self.log: list[str] = []
         self.probe: Optional[tuple[float, float]] = None
@@ -56,7 +58,16 @@ class Node:
         """The watch's process starts; what it saved is on the disk."""
         known = Report.from_json(self.disk) if self.disk else None
         self.watch: Optional[Watch] = Watch(
-            self.settings, lambda: self.world.now, self, self.reports, self, self.say, self.keep, known
+            self.settings,
+            lambda: self.world.now,
+            lambda: self.world.now + EPOCH,
+            self,
+            self.reports,
+            self,
+            self.head_listens,
+            self.say,
+            self.keep,
+            known,
         )
 
     def say(self, text: str) -> None:
@@ -73,6 +84,11 @@ class Node:
             answers = peer.on and peer.watch is not None and self.world.joined(self.host, host)
             found[host] = peer.watch.report if answers and peer.watch else None
         return found
+
+    def head_listens(self) -> bool:
+        """Whether the head's server, frozen or not, takes connections."""
+        head = self.world.head
+        return head.on and head.process is not None and self.world.joined(self.host, head.host)
 
     # systemd
 
@@ -93,7 +109,8 @@ class Node:
             self.process = Process()
 
     def stop(self, hard: bool = False) -> None:
-        """`systemctl stop`: SIGTERM and up to ten seconds; `hard` kills."""
+        """`systemctl stop`: SIGTERM and up to ten seconds; `hard` kills. The start of a restart is cancelled."""
+        self.again = False
         if self.process is None:
             return
         if hard:
@@ -101,8 +118,16 @@ class Node:
         else:
             self.stops_at = self.world.now + SOFT_STOP_SECONDS
 
+    def restart(self) -> None:
+        """`systemctl restart`, also what a restart of Docker does to the unit."""
+        self.stop()
+        self.again = True
+
     def ends(self, status: int, result: str) -> None:
         self.process, self.stops_at, self.status, self.result = None, None, status, result
+        if self.again:
+            self.again = False
+            self.start()
 
     def kill(self) -> None:
         """`docker kill` from outside."""
@@ -112,7 +137,7 @@ class Node:
         return False
 
     def power_off(self, seconds: float) -> None:
-        self.on, self.watch, self.process, self.stops_at = False, None, None, None
+        self.on, self.watch, self.process, self.stops_at, self.again = False, None, None, None, False
         self.back_at = self.world.now + seconds
 
     # The server's API
@@ -125,7 +150,7 @@ class Node:
     def metrics(self) -> Optional[Metrics]:
         if not self.healthy():
             return None
-        return Metrics(self.world.requests, self.world.tokens)
+        return Metrics(self.world.requests, self.world.tokens, self.world.cache)
 
     def begin_probe(self, deadline: float) -> None:
         self.probe = (self.world.now, deadline)
@@ -133,7 +158,7 @@ class Node:
     def probe_result(self) -> Optional[bool]:
         assert self.probe is not None
         begun, deadline = self.probe
-        if self.world.serves():
+        if self.world.serves() and self.world.now >= self.world.prompt_until:
             return True if self.world.now > begun else None
         return False if self.world.now - begun >= deadline else None
 
@@ -162,6 +187,8 @@ class World:
         self.now = 1000.0
         self.requests = 0
         self.tokens = 0.0
+        self.cache = 0.0
+        self.prompt_until = 0.0
         self.cut: set[str] = set()
         self.groups = itertools.count()
         hosts = [f"spark{number}" for number in range(1, size + 1)]
@@ -211,7 +238,10 @@ class World:
             if process.wrong_head > POISONED_SECONDS:
                 node.ends(1, "exit-code")
         if self.requests and self.serves():
-            self.tokens += 20
+            if self.now < self.prompt_until:
+                self.cache += 0.001
+            else:
+                self.tokens += 20
         for node in self.nodes.values():
             node.step()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_world import AT_ONCE, World, phases
+from fake_world import AT_ONCE, SOFT_STOP_SECONDS, World, phases
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])
@@ -32,6 +32,23 @@ def test_a_stop_on_a_worker_is_a_stop_though_the_head_ends_before_it(world: Worl
 
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_a_restart_by_hand_takes_the_whole_replica(world: World, role: str) -> None:
+    getattr(world, role).restart()
+    world.run(2)
+    assert world.until_served() <= 2 * AT_ONCE + SOFT_STOP_SECONDS, world.story()
+    assert len(world.generations()) == 1
+    assert {tuple(node.watch.report.failures) for node in world.nodes.values() if node.watch} == {()}
+
+
+def test_a_restart_of_all_nodes_at_once(world: World) -> None:
+    for node in world.nodes.values():
+        node.restart()
+    world.run(2)
+    assert world.until_served() <= 2 * AT_ONCE + SOFT_STOP_SECONDS, world.story()
+    assert len(world.generations()) == 1
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_restart_that_is_over_between_two_looks(world: World, role: str) -> None:
     node = getattr(world, role)
     node.ends(143, "success")
     node.start()

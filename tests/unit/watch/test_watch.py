@@ -134,6 +134,15 @@ def test_a_server_that_is_busy_is_not_called_dead() -> None:
     assert set(world.runs()) == {1}
 
 
+def test_a_long_prompt_is_work_too(world: World) -> None:
+    """No token is counted before the first of the answer, and the probe waits behind it."""
+    world.run(60)
+    world.requests = 1
+    world.prompt_until = world.now + 900
+    world.run(1000)
+    assert set(world.runs()) == {1}, world.story()
+
+
 def test_a_watch_that_died_is_no_reason_to_restart_a_server_that_serves() -> None:
     world = World(2)
     world.until_served()
@@ -143,6 +152,29 @@ def test_a_watch_that_died_is_no_reason_to_restart_a_server_that_serves() -> Non
     world.worker.new_watch()
     world.run(100)
     assert world.runs() == [1, 1]
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_any_watch_may_die_while_the_replica_serves(world: World, which: int) -> None:
+    node = list(world.nodes.values())[which]
+    node.watch = None
+    world.run(600)
+    assert set(world.runs()) == {1}, world.story()
+    node.new_watch()
+    world.run(100)
+    assert set(world.runs()) == {1}
+
+
+def test_a_pause_keeps_every_node_down(world: World) -> None:
+    """A Ray worker that starts long before its head ends in a failure."""
+    world.worker.crashes = 2
+    world.until_served()
+    starts = [
+        [float(line.partition(" ")[0]) for line in node.log if "starts generation 3" in line]
+        for node in world.nodes.values()
+    ]
+    seen = [float(line.partition(" ")[0]) for line in world.worker.log if "restarts after 5 s" in line]
+    assert all(one[0] >= seen[-1] + 5 for one in starts), world.story()
 
 
 def test_failures_back_off_then_stop_and_say_why(world: World) -> None:
@@ -215,19 +247,43 @@ class Api:
     """A server whose probes never come back in time."""
 
     def __init__(self) -> None:
+        self.running = 1.0
         self.tokens = 0.0
+        self.cache = 0.0
 
     def healthy(self) -> bool:
         return True
 
     def metrics(self) -> Metrics:
-        return Metrics(1, self.tokens)
+        return Metrics(self.running, self.tokens, self.cache)
 
     def begin_probe(self, deadline: float) -> None:
         pass
 
     def probe_result(self) -> bool:
         return False
+
+
+@pytest.mark.parametrize("grows", ["tokens", "cache"])
+def test_what_grows_while_a_request_runs_is_progress(grows: str) -> None:
+    api = Api()
+    checks = ServerChecks(Settings("spark1", 0, ("spark2",), "spark1", stall=30.0), api)
+    checks.reset(0.0)
+    for now in range(0, 1000, 2):
+        assert not checks.look(float(now), True, False)[1]
+        setattr(api, grows, getattr(api, grows) + 0.5)
+
+
+def test_a_quiet_hour_is_not_counted_against_the_next_request() -> None:
+    api = Api()
+    api.running = 0.0
+    checks = ServerChecks(Settings("spark1", 0, ("spark2",), "spark1", stall=30.0, probe_interval=1e6), api)
+    checks.reset(0.0)
+    checks.look(0.0, True, False)
+    checks.look(3600.0, True, False)
+    api.running = 1.0
+    found = {now: checks.look(3600.0 + now, True, False)[1] for now in (2, 16, 30, 32)}
+    assert list(found.values()) == ["", "", "", "1 request runs and no token has come for 32 s"]
 
 
 @pytest.mark.parametrize("grows", [True, False])
@@ -254,8 +310,11 @@ def test_failures_of_last_week_do_not_count(world: World) -> None:
 def test_a_server_that_never_gets_ready(world: World) -> None:
     world.head.healthy = lambda: False  # type: ignore[method-assign]
     world.worker.kill()
-    world.run(4 * 1800 + 600)
+    world.run(5 * 1800)
     assert "not ready within 1800 s" in world.story()
+    assert phases(world) == {"stopped"}
+    assert "gave up after 4 failures within " in world.story()
+    assert len(set(world.runs())) == 1
 
 
 def test_systemd_does_not_start_the_unit() -> None:
@@ -286,7 +345,7 @@ def test_a_machine_that_shuts_down_stops_nobody_else() -> None:
 
 
 def test_reports_survive_the_way_over_the_network() -> None:
-    report = Report("spark1", 3, "up", "ready", "run", "reason", [1.0], [2.0])
+    report = Report("spark1", 3, "up", "ready", "run", "reason", 5.0, 7.0, [1.0], [2.0])
     assert Report.from_json(report.as_json()) == report
     for bad in ({}, {"host": "a"}, {"host": "a", "generation": "x", "desired": "up", "phase": "new"}):
         with pytest.raises(ValueError, match=r"not a report|invalid literal"):
@@ -327,7 +386,6 @@ def test_whatever_happens_the_replica_serves_again(
         elif fault == "watch" and node.on:
             node.new_watch()
         elif fault == "operator" and node.on and node.stops_at is None and node.process is not None:
-            node.ends(143, "success")
-            node.start()
+            node.restart()
     assert world.until_served(4000) < 4000
     assert len(world.generations()) == 1

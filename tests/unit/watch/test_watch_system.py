@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import replica
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan import plan
-from replica_watch.model import Report, Settings, Unit
+from replica_watch.model import Metrics, Report, Settings, Unit
 from replica_watch.system import (
     HttpApi,
     HttpPeers,
@@ -35,7 +35,7 @@ METRICS = """# TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{engine="0",model_name="m"} 2.0
 vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03
 vllm:generation_tokens_created{engine="0"} 1.7e+09
-vllm:prompt_tokens_total{engine="0",model_name="m"} 500.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
 """
 
 
@@ -101,7 +101,7 @@ def test_a_server_that_serves(server: Server, tmp_path: Path) -> None:
     assert api.healthy()
     metrics = api.metrics()
     assert metrics is not None
-    assert (metrics.running, metrics.tokens) == (2.0, 2000.0)
+    assert metrics == Metrics(2.0, 1500.0, 0.25)
     assert probed(api, 5)[0] is True
     assert server.seen[-1] == ("/v1/completions", "Bearer a=b")
 
@@ -120,11 +120,11 @@ def test_no_server_at_all() -> None:
 
 
 def test_metrics_without_ours() -> None:
-    assert read_metrics("process_open_fds 9\n") == (read_metrics("")) == type(read_metrics(""))(0.0, 0.0)
+    assert read_metrics("process_open_fds 9\n") == (read_metrics("")) == Metrics(0.0, 0.0, 0.0)
 
 
 def test_peers_are_asked_over_http() -> None:
-    report = Report("spark2", 3, "up", "ready", "r", "why", [1.0], [])
+    report = Report("spark2", 3, "up", "ready", "r", "why", failures=[1.0])
     status = serve_status("127.0.0.1", 0, lambda: report)
     port = int(status.server_address[1])
     try:
