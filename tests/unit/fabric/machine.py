@@ -170,8 +170,10 @@ class Machine:
             return Completed(0, f"LoadState={self.docker}\nLimitMEMLOCK={self.memlock}\n", "")
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
-    def read(self, *interfaces: str, management: Sequence[str] = (), soft: bool = False) -> dict[str, Any]:
-        return collect(Wanted(interfaces, tuple(management), soft), self.root, self.runner)
+    def read(
+        self, *interfaces: str, management: Sequence[str] = (), soft: bool = False, rails: int = 0
+    ) -> dict[str, Any]:
+        return collect(Wanted(interfaces, tuple(management), soft, rails), self.root, self.runner)
 
     def device(self, name: str) -> dict[str, Any]:
         (found,) = (one for one in self.read()["devices"] if one["interface"] == name)

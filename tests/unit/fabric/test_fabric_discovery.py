@@ -85,7 +85,10 @@ def test_half_a_port_is_named(spark: Machine) -> None:
     spark.half(0, 0)
     spark.half(0, 1, carrier=None, operstate="down")
     found = spark.read()
-    assert rails(found) == [("enp1s0f0np0", "rocep1s0f0")]
+    assert [(one["interface"], one["link"]) for one in found["rails"]] == [
+        ("enp1s0f0np0", True),
+        ("enP2p1s0f0np0", False),
+    ]
     (problem,) = found["problems"]
     assert "enP2p1s0f0np0, the other half of port 0, is down" in problem
     assert "ip link set enP2p1s0f0np0 up" in problem
@@ -222,8 +225,8 @@ def test_the_module_reads_this_machine_in_check_mode(run_module) -> None:
 
 def test_documentation_names_every_option_and_key(spark: Machine) -> None:
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
-    waiting = {name: options.pop(name)["default"] for name in ("rails", "addresses", "timeout")}
-    assert waiting == {"rails": 0, "addresses": [], "timeout": 20}
+    waiting = {name: options.pop(name)["default"] for name in ("addresses", "timeout")}
+    assert waiting == {"addresses": [], "timeout": 0}
     assert {name: option["default"] for name, option in options.items()} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in Wanted()._asdict().items()
     }
