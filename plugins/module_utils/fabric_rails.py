@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import fabric_sysfs as sysfs
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import netplan
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import SEARCH_PATH, Runner, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_management import management
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.host import under
 
 Device = Mapping[str, Any]
@@ -186,7 +187,7 @@ def _nothing(found: Sequence[Device], wanted: Wanted) -> str:
 def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dict[str, Any]:
     """Everything about the fabric of this node that can be read without changing it."""
     owned = sysfs.addresses(runner)
-    kept = sysfs.management(root, owned, wanted.management_addresses)
+    kept = management(root, owned, wanted.management_addresses, runner)
     found = twins(
         [
             {**one, "management": one["interface"] in kept}

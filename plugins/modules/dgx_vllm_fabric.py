@@ -23,7 +23,8 @@ options:
     default: []
   management_addresses:
     description:
-      - Addresses by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Addresses or names by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Names are resolved on the node.
       - Interfaces of default routes and of open ssh sessions never can, named here or not.
     type: list
     elements: str
@@ -82,8 +83,8 @@ fabric:
       returned: always
     rails:
       description:
-        - The rails in order, each with C(rail) (its number in the plan), C(interface), C(link) (false for a half that is
-          out), C(rdma), C(rdma_port), C(port), C(half) and C(mac).
+        - The rails in order, each with C(rail) (its number in the plan), C(interface), C(link) (false for a half that
+          is out), C(rdma), C(rdma_port), C(port), C(half) and C(mac).
       type: list
       elements: dict
       returned: always

@@ -39,7 +39,9 @@ def test_every_link_is_pinged_both_ways_and_measured_once(size: int, rounds: int
     ports = Counter((test["to"], test["port"]) for test in written)
     assert set(ports.values()) == {1}
     for number in range(rounds):
-        served = {(host, one["port"], one["to"]) for host, test in tests.items() for one in test["serve"][number]}
+        served = {
+            (host, one["port"], one["to"]) for host, test in tests.items() for one in test["serve"][number]
+        }
         clients = [one for test in tests.values() for one in test["write"][number]]
         assert served == {(one["to"], one["port"], one["from"]) for one in clients}
         ends = [
