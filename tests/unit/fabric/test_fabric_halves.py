@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from machine import SPARK
-from test_fabric_diagnosis import LOST, Pair
+from test_fabric_diagnosis import FILTERS, LOST, Pair
 
 
 @pytest.fixture
@@ -37,6 +37,20 @@ def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, po
     assert f"{name}, the other half of port {rail // 2}, has no link" in half.reason
     assert bad[link, "jumbo_ping"].reason == f"spark2 {name} has no link"
     assert bad[link, "bandwidth"].reason == "it is only measured where large packets pass"
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_half_that_is_out_stays_in_netplan(pair: Pair, half: int) -> None:
+    """Its file is as it was, and nothing is applied again and again for it."""
+    row = pair.plan["hosts"]["spark2"]
+    planned = [rail["address"] for rail in row["rails"]]
+    before = FILTERS["fabric_netplan"](pair.read("spark2")["rails"], planned)
+    pair.change("spark2", SPARK[0, half][1], "carrier", 0)
+    pair.machines["spark2"].addresses[SPARK[0, half][1]] = []
+    found = pair.read("spark2")
+    assert [rail["link"] for rail in found["rails"]] == [half == 1, half == 0]
+    assert FILTERS["fabric_netplan"](found["rails"], planned) == before
+    assert FILTERS["fabric_address_commands"](found, row) == []
 
 
 @pytest.mark.parametrize("half", [0, 1])
