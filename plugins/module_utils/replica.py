@@ -13,9 +13,6 @@ Row = Mapping[str, Any]
 Interfaces = Sequence[Mapping[str, Any]]
 """One entry a rail, in the order of the rails: `interface`, `rdma` ('' without an RDMA device), `rdma_port`."""
 
-WORKER_STOP_SECONDS = 13
-"""A headless node needs 9 to 13 s to end after SIGTERM (measured with vLLM's CPU build); docker waits 10 s."""
-
 
 class ReplicaError(ValueError):
     """A node that cannot take its place; the text is a sentence for the operator."""
