@@ -1,4 +1,4 @@
-"""Filters of the fabric stage: rounds of tests, verdicts on what was measured, the netplan file."""
+"""Filters of the fabric stage: the gate's tests, verdicts on what was measured, the netplan file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sen
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import (
     fabric_diagnosis,
     fabric_gate,
-    fabric_measure,
     netplan,
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_history import extended, figures
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import address_commands
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rounds import schedule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table
 
 MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
@@ -35,11 +33,6 @@ def fabric_diagnosis_filter(
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
     return [dict(finding._asdict()) for finding in found]
-
-
-def fabric_rounds(planned: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """Rounds of pair tests for the whole topology."""
-    return schedule(list(planned["replicas"].values()))
 
 
 def fabric_table(findings: Sequence[Mapping[str, Any]], width: int = 110) -> str:
@@ -133,9 +126,5 @@ class FilterModule:
             "fabric_history": fabric_history,
             "fabric_netplan": fabric_netplan,
             "fabric_passable": fabric_gate.passable,
-            "fabric_parse_nccl": fabric_measure.parse_nccl,
-            "fabric_parse_ping": fabric_measure.parse_ping,
-            "fabric_parse_write_bw": fabric_measure.parse_write_bw,
-            "fabric_rounds": fabric_rounds,
             "fabric_table": fabric_table,
         }

@@ -141,7 +141,7 @@ def disk(root: Path, path: str) -> dict[str, Any]:
 def clock(runner: Runner, now: float = 0.0) -> dict[str, Any]:
     """Whether the kernel's clock is synchronized, as timedatectl says; None when it cannot say.
 
-    `offset_seconds` is how far the clock is from `now`, the controller's time; None without one.
+    `offset_seconds` is how far the clock is from `now`, the time of the operator's machine; None without one.
     """
     offset = round(time.time() - now, 1) if now else None
     done = runner(["timedatectl", "show", "--property=NTPSynchronized", "--value"])

@@ -18,7 +18,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import (
 
 UTILIZATION_BAD = 0.90
 UTILIZATION_GOOD = 0.85
-"""On a GB10 0.5 to 0.85 is known to work and more than 0.90 to freeze the whole host, ssh included."""
+"""On a GB10 0.5 to 0.85 is known to work and more than 0.90 to freeze the whole host, ssh included (vLLM issues 46307,
+56824); a dgx_vllm_gpu_memory_utilization above 0.90 is refused before anything is read."""
 
 SWAP_TINY = 2 * GIB
 """Below this, swap cannot turn memory pressure into minutes of thrashing."""
@@ -69,13 +70,6 @@ def memory(state: State, settings: Settings) -> Verdict:
     share = float(settings.get("gpu_memory_utilization", 0.8))
     need = share * total
     what = f"{share:.2f} of {gib(total)} = {gib(need)}"
-    if share > UTILIZATION_BAD:
-        return failed(
-            what,
-            f"above {UTILIZATION_BAD:.2f} memory pressure freezes the whole host (vLLM issues 46307, 56824)",
-            f"set dgx_vllm_gpu_memory_utilization to {UTILIZATION_GOOD:.2f} or less, "
-            "or give dgx_vllm_kv_cache_memory_bytes",
-        )
     if need > available and not _ours_runs(state):
         return failed(
             what,

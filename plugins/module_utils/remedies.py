@@ -38,7 +38,6 @@ class Entry(NamedTuple):
 MARKERS_MISSING = "markers_missing"
 CUTLASS = "cutlass_fp8"
 DEFAULT_MOE_CONFIG = "default_moe_config"
-MOE_CONFIG_LOADED = "moe_config_other_shape"
 
 REBUILD = (
     "Build or pull an image whose manifest says patched or upstream for both routes, then run site.yml again."

@@ -16,9 +16,6 @@ Interfaces = Sequence[Mapping[str, Any]]
 Addresses = Mapping[str, Sequence[str]]
 """Interface -> its IPv4 addresses with their lengths."""
 
-WORKER_STOP_SECONDS = 13
-"""A headless node needs 9 to 13 s to end after SIGTERM (measured with vLLM's CPU build); docker waits 10 s."""
-
 
 class ReplicaError(ValueError):
     """A node that cannot take its place; the text is a sentence for the operator."""

@@ -36,7 +36,6 @@ OWN_FLAGS = {
     "--distributed-executor-backend": "executor",
     "--nnodes": "replica",
     "--node-rank": "rank",
-    "--master-addr": "control_address",
     "--master-port": "master_port",
     "--headless": "rank",
     "--max-model-len": "max_model_len",
@@ -199,7 +198,12 @@ def _image(values: Settings) -> Iterator[str]:
 def _arguments(values: Settings) -> Iterator[str]:
     for argument in values["extra_args"]:
         flag = str(argument).split("=", 1)[0].replace("_", "-")
-        if flag in OWN_FLAGS:
+        if flag == "--master-addr":
+            yield (
+                "dgx_vllm_extra_args has --master-addr; take it out, because the head's address comes from the plan of "
+                "the inventory, which playbooks/topology.yml prints."
+            )
+        elif flag in OWN_FLAGS:
             yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
     for argument in values["container_extra_args"]:
         if str(argument).split("=", 1)[0] == "--privileged":

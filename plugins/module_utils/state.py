@@ -12,6 +12,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runn
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.weights import weights
 
 DOCKER_ROOT = "/var/lib/docker"
+UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
 
 
 class Wanted(NamedTuple):
@@ -23,11 +24,8 @@ class Wanted(NamedTuple):
     models_dir: str = "/var/lib/dgx-vllm/models"
     port: int = 8000
     packages: tuple[str, ...] = ()
-    unit: str = "dgx-vllm.service"
-    container: str = "dgx-vllm"
     config_dir: str = "/etc/dgx-vllm"
     data_dir: str = "/var/lib/dgx-vllm"
-    watch_unit: str = "dgx-vllm-watch.service"
     now: float = 0.0
 
 
@@ -38,13 +36,11 @@ def collect(
     with ThreadPoolExecutor(max_workers=6) as pool:
         gpus = pool.submit(gpu.gpus, runner)
         engine = pool.submit(docker_cli.engine, runner)
-        container = pool.submit(docker_cli.container, runner, wanted.container)
-        containers = pool.submit(docker_cli.containers, runner, wanted.container)
+        container = pool.submit(docker_cli.container, runner, CONTAINER)
+        containers = pool.submit(docker_cli.containers, runner, CONTAINER)
         image = pool.submit(docker_cli.image, runner, wanted.image)
-        unit = pool.submit(service.service, root, runner, wanted.unit)
-        watch = pool.submit(
-            service.watch, root, runner, wanted.watch_unit, host.under(root, wanted.config_dir)
-        )
+        unit = pool.submit(service.service, root, runner, UNIT)
+        watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, wanted.config_dir))
         clock = pool.submit(host.clock, runner, wanted.now)
         packages = pool.submit(host.packages, wanted.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
@@ -63,7 +59,7 @@ def collect(
             "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
             "models": host.disk(root, model["path"] if model["kind"] == "path" else wanted.models_dir),
         },
-        "port": ports.owner(root, wanted.port, ours["id"] or "", wanted.unit),
+        "port": ports.owner(root, wanted.port, ours["id"] or "", UNIT),
         "time": clock.result(),
         "packages": packages.result(),
         "docker": docker,

@@ -39,14 +39,6 @@ options:
     type: list
     elements: str
     default: []
-  unit:
-    description: Name of the systemd unit.
-    type: str
-    default: dgx-vllm.service
-  container:
-    description: Name of the container that the unit runs.
-    type: str
-    default: dgx-vllm
   config_dir:
     description: Directory of the releases.
     type: path
@@ -55,12 +47,8 @@ options:
     description: Directory of the role's records.
     type: path
     default: /var/lib/dgx-vllm
-  watch_unit:
-    description: Name of the systemd unit of the replica's watch.
-    type: str
-    default: dgx-vllm-watch.service
   now:
-    description: The controller's time in seconds since 1970, to compare the node's clock with. V(0) compares nothing.
+    description: The operator's machine's time in seconds since 1970, to compare the node's clock with. V(0) for none.
     type: float
     default: 0.0
 attributes:
@@ -124,7 +112,7 @@ state:
       returned: always
     time:
       description:
-        - C(synchronized), null when the system cannot say, and C(offset_seconds) from the controller's clock.
+        - C(synchronized), null when the system cannot say, and C(offset_seconds) from that of the operator's machine.
       type: dict
       returned: always
     packages:
@@ -213,11 +201,8 @@ def main() -> None:
             "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
             "port": {"type": "int", "default": 8000},
             "packages": {"type": "list", "elements": "str", "default": []},
-            "unit": {"type": "str", "default": "dgx-vllm.service"},
-            "container": {"type": "str", "default": "dgx-vllm"},
             "config_dir": {"type": "path", "default": "/etc/dgx-vllm"},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
-            "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
             "now": {"type": "float", "default": 0.0},
         },
         supports_check_mode=True,

@@ -318,6 +318,3 @@ def test_the_filters_give_plain_data_and_a_table(pair: Pair) -> None:
     table = FILTERS["fabric_table"](rows)
     assert "enp1s0f0np0 MTU 9000" in table
     assert table.splitlines()[1].split()[:3] == ["spark1", "all", "FAIL"]
-    assert FILTERS["fabric_rounds"](pair.plan) == [
-        [{"replica": "chat", "a": "spark1", "b": "spark2", "rails": [[0, 0], [1, 1]]}]
-    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.explain import FilterModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
     ABSENT,
     MARKERS_MISSING,
@@ -129,9 +128,3 @@ def test_the_three_known_troubles_have_their_remedies() -> None:
     assert MARKERS_MISSING in ABSENT
     with pytest.raises(KeyError):
         remedy_of("nonsense")
-
-
-def test_filter() -> None:
-    explain_filter = FilterModule().filters()["explain"]
-    assert explain_filter(None) == []
-    assert explain_filter(["x", "[Errno 98] y"])[0]["id"] == "port_in_use"

@@ -96,6 +96,7 @@ def test_good_settings(changes: dict[str, Any]) -> None:
         ({"extra_env": {"VLLM_PORT": "1"}}, ["VLLM_PORT", "dgx_vllm_port"]),
         ({"extra_env": {"A": "x\ny"}}, ["dgx_vllm_extra_env.A has a line break"]),
         ({"extra_args": ["a\nb"]}, ["dgx_vllm_extra_args has a line break"]),
+        ({"extra_args": ["--master-addr=192.0.2.1"]}, ["take it out", "playbooks/topology.yml"]),
         ({"extra_args": "--foo bar"}, ["dgx_vllm_extra_args must be a list"]),
         ({"served_model_names": "chat"}, ["dgx_vllm_served_model_names must be a list"]),
         ({"extra_env": "A=1"}, ["dgx_vllm_extra_env must be a dictionary"]),
