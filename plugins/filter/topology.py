@@ -27,7 +27,7 @@ def _origin(value: Any) -> str:
 
 
 def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
-    """hosts, replicas and mistakes of the inventory."""
+    """hosts, replicas and mistakes of the inventory, without the hosts whose dgx_vllm_state is absent."""
     if (
         not isinstance(hostvars, Mapping)
         or isinstance(hosts, (str, Mapping))
@@ -40,6 +40,8 @@ def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
     variables = {}
     for host in hosts:
         known = hostvars[host]
+        if known.get("dgx_vllm_state") == "absent":
+            continue
         variables[str(host)] = {name: known[name] for name in NAMES if name in known}
     return plan(variables, groups if isinstance(groups, Mapping) else {}, _origin)
 
