@@ -66,7 +66,8 @@ class Stages:
         (self.place / "hosts.json").write_text(json.dumps({"dgx_vllm": inventory}), encoding="utf-8")
         base = f"{self.place}/nodes/{{{{ inventory_hostname }}}}"
         places = {"__dgx_vllm_config_dir": f"{base}/etc", "__dgx_vllm_data_dir": f"{base}/lib",
-                  "__dgx_vllm_unit_path": f"{base}/dgx-vllm.service"}  # fmt: skip
+                  "__dgx_vllm_unit_path": f"{base}/dgx-vllm.service", "__dgx_vllm_watch_dir": f"{base}/watch",
+                  "dgx_vllm_cache_dir": f"{base}/cache", "dgx_vllm_models_dir": f"{base}/models"}  # fmt: skip
         for host in hosts:
             self.node(host).mkdir(parents=True, exist_ok=True)
         (self.place / "calls").write_text("", encoding="utf-8")
