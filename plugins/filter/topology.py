@@ -34,7 +34,10 @@ def _placed(variables: Mapping[str, Any]) -> bool:
 
 
 def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
-    """hosts, replicas and mistakes of the inventory: of `hosts`, and of all of its hosts that have a place in it."""
+    """hosts, replicas and mistakes of the inventory: of `hosts`, and of all of its hosts that have a place in it.
+
+    A host whose dgx_vllm_state is absent has none.
+    """
     if (
         not isinstance(hostvars, Mapping)
         or isinstance(hosts, (str, Mapping))
@@ -49,6 +52,8 @@ def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
     variables = {}
     for host in dict.fromkeys([*hosts, *placed]):
         known = hostvars[host]
+        if known.get("dgx_vllm_state") == "absent":
+            continue
         variables[str(host)] = {name: known[name] for name in NAMES if name in known}
     return plan(variables, groups, _origin)
 

@@ -9,6 +9,7 @@ whose link was cut), and it says nothing of a route or a tuned config that is no
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks import (
@@ -22,6 +23,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_checks impor
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_http import Http, make_http
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_log import LogFacts, mask, read_log
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_node import Container, Node, Unit, Watch
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.host import read_text
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Finding, explain, root_error
 
 HTTP_TIMEOUT = 10.0
@@ -347,6 +349,12 @@ class Health:
         return f"{self.wanted.unit} is healthy, {token}" + (
             f"; warnings: {', '.join(warned)}" if warned else ""
         )
+
+
+def key_in(env_file: str) -> str:
+    """VLLM_API_KEY of a release's environment file, as Docker reads it; "" when there is none."""
+    lines = read_text(Path(env_file)).splitlines() if env_file else []
+    return next((line.partition("=")[2] for line in lines if line.startswith("VLLM_API_KEY=")), "")
 
 
 def examine(mode: str, wanted: Wanted, evidence: dict[str, Any] | None = None) -> dict[str, Any]:

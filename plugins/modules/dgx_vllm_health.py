@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine, key_in
 
 DOCUMENTATION = r"""
 module: dgx_vllm_health
@@ -42,6 +42,12 @@ options:
     default: 8000
   api_key:
     description: The API key, if the server has one.
+    type: str
+    default: ""
+  api_key_file:
+    description:
+      - An environment file on the node whose C(VLLM_API_KEY) is the key where O(api_key) is empty. A release that
+        is older than the key of today has its own in its C(vllm.env).
     type: str
     default: ""
   model:
@@ -216,6 +222,7 @@ def argument_spec() -> dict[str, Any]:
         "host": {"type": "str", "default": "127.0.0.1"},
         "port": {"type": "int", "default": 8000},
         "api_key": {"type": "str", "default": "", "no_log": True},
+        "api_key_file": {"type": "str", "default": "", "no_log": False},
         "model": {"type": "str", "default": ""},
         "model_path": {"type": "str", "default": ""},
         "tensor_parallel_size": {"type": "int", "default": 1},
@@ -239,7 +246,11 @@ def argument_spec() -> dict[str, Any]:
 def main() -> None:
     """Entry point on the node."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    wanted = Wanted(**{field: module.params[field] for field in Wanted._fields})
+    given = {field: module.params[field] for field in Wanted._fields}
+    key = given["api_key"] or key_in(module.params["api_key_file"])
+    if key:
+        module.no_log_values.add(key)
+    wanted = Wanted(**{**given, "api_key": key})
     module.exit_json(changed=False, **examine(module.params["mode"], wanted, module.params["evidence"]))
 
 

@@ -21,6 +21,7 @@ PLAY = """
     - ansible.builtin.include_role:
         name: dgx_vllm
         tasks_from: image_digest
+      when: dgx_vllm_state | default('present') == 'present'
 """
 
 
@@ -62,3 +63,9 @@ def test_tag_that_is_not_there_stops_every_node_with_a_sentence(
     assert run.rc == 2
     assert "its tags are 0.26.0" in run.failure("one")
     assert "could not be resolved for two" in run.failure("two")
+
+
+def test_a_node_that_is_taken_away_is_not_the_one_that_asks(registry: FakeRegistry, tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, Any]] = {"one": {"dgx_vllm_state": "absent"}, "two": {}}
+    run = deploy(registry, tmp_path, hosts, "0.33.0")
+    assert run.failure("two") == ""

@@ -39,7 +39,8 @@ BAD = {
     ),
     "model that cannot load": BadRelease(
         (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model that"),
-        {"model": "bed/unloadable"},
+        # With a new key: the release that comes back is asked with the one it has.
+        {"model": "bed/unloadable", "api_key": "new-api-key-for-tests-only"},
     ),
 }  # fmt: skip
 

@@ -54,6 +54,11 @@ def test_second_release(operator: Operator, node: Node, releases: dict[str, str]
     assert serving(node)["MAX_NUM_SEQS"] == "3"
 
 
+def test_verify_stage_alone_changes_nothing(operator: Operator, node: Node, releases: dict[str, str]) -> None:
+    assert operator.succeed("site.yml", "--tags", "verify", max_num_seqs=3).counts["changed"] == 0
+    assert node.current == releases["second"]
+
+
 @pytest.mark.parametrize(("name", "sequences"), [("first", "4"), ("second", "3")])
 def test_rollback_goes_back_and_forth(
     operator: Operator, node: Node, releases: dict[str, str], name: str, sequences: str

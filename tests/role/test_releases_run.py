@@ -1,0 +1,108 @@
+"""The stages that put releases into service and back, run on this machine; what systemd and the server do is stubbed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stages import Stages
+
+IMAGE = "sha256:" + "0f" * 32
+PAIR = ["head", "worker"]
+
+
+def plan(*members: str) -> dict[str, Any]:
+    row = {"members": list(members), "world_size": len(members), "replica": "chat", "rails": []}
+    hosts = {
+        name: {**row, "is_head": name == members[0], "peers": [one for one in members if one != name]}
+        for name in members
+    }
+    return {"hosts": hosts, "mistakes": []}
+
+
+def node(release: str = "r2", current: str | None = "r2", previous: str | None = "r1", **more: Any) -> dict[str, Any]:
+    release_of = {"image_id": IMAGE, "host": "127.0.0.1", "port": 8000}
+    state = {
+        "service": {"release": release, "exists": True, "active_state": "active", "enabled": True},
+        "watch": {"exists": False, "active_state": "inactive", "enabled": False},
+        "current": current, "previous": previous, "releases": {"r1": release_of, "r2": release_of},
+        "image": {"present": True, "id": IMAGE}, "model": {"present": True}, "docker": {"running": True},
+        "health": {}, "ledger": {}, **more,
+    }  # fmt: skip
+    return {"__dgx_vllm_node": {"state": state}}
+
+
+def health(healthy: bool, name: str = "__dgx_vllm_health", **more: Any) -> dict[str, Any]:
+    """A stub's task that finds the server healthy or not."""
+    word = "fine" if healthy else "no token"
+    found = {"healthy": healthy, "msg": f"{{{{ inventory_hostname }}}}: {word}", "evidence": {}, "invocation_id": "i"}
+    return {"ansible.builtin.set_fact": {name: found, **more}}
+
+
+def on_disk(stages: Stages, *hosts: str) -> None:
+    for host in hosts:
+        for release in ("r1", "r2"):
+            stages.node(host, f"etc/releases/{release}").mkdir(parents=True)
+        stages.node(host, "etc/current").symlink_to("releases/r2")
+        stages.node(host, "etc/previous").symlink_to("releases/r1")
+        stages.node(host, "lib/state").mkdir(parents=True)
+
+
+def pointers(stages: Stages, host: str) -> tuple[str, str]:
+    return stages.node(host, "etc/current").readlink().name, stages.node(host, "etc/previous").readlink().name
+
+
+def test_verify_alone_accepts_the_installed_release(tmp_path: Path) -> None:
+    stages = Stages(tmp_path)
+    stages.stub("health", health(True))
+    on_disk(stages, "one")
+    run = stages.run("verify", {"one": node(release="r1")}, __dgx_vllm_plan=plan("one"))
+    assert run.rc == 0, run.failure("one")
+    assert pointers(stages, "one") == ("r1", "r2")
+
+
+@pytest.mark.parametrize(("rolled_out", "returns"), [({}, False), ({"__dgx_vllm_release": "r3"}, True)])
+def test_only_a_run_with_a_new_release_returns_to_the_one_before(
+    rolled_out: Mapping[str, str], returns: bool, tmp_path: Path
+) -> None:
+    stages = Stages(tmp_path, "verify_rollback")
+    stages.stub("health", health(False, **rolled_out))
+    on_disk(stages, "one")
+    run = stages.run("verify", {"one": node()}, __dgx_vllm_plan=plan("one"))
+    assert run.rc == 0, run.failure("one")
+    assert ("one verify_rollback" in stages.calls) == returns
+    assert pointers(stages, "one") == ("r2", "r1")
+
+
+def rollback(place: Path, head: bool, worker: bool, **of_worker: Any) -> tuple[Stages, list[str]]:
+    """Rolls a pair back; whether the release before is healthy on each node, and the messages of those that failed."""
+    stages = Stages(place, "validate", "state", "activate")
+    found = health(True, "__dgx_vllm_health_of_old")["ansible.builtin.set_fact"]["__dgx_vllm_health_of_old"]
+    found["healthy"] = "{{ serves }}"
+    stages.stub("health_of_installed", {"ansible.builtin.set_fact": {"__dgx_vllm_health_of_old": found}})
+    on_disk(stages, *PAIR)
+    hosts = {"head": {**node(), "serves": head}, "worker": {**node(**of_worker), "serves": worker}}
+    run = stages.run("rollback", hosts, __dgx_vllm_plan=plan(*PAIR))
+    return stages, [run.failure(host) for host in PAIR]
+
+
+def test_a_replica_rolls_back(tmp_path: Path) -> None:
+    stages, messages = rollback(tmp_path, head=True, worker=True)
+    assert messages == ["", ""]
+    assert [pointers(stages, host) for host in PAIR] == [("r1", "r2")] * 2
+
+
+@pytest.mark.parametrize("bad", PAIR)
+def test_no_node_of_a_replica_swaps_where_one_does_not_serve(bad: str, tmp_path: Path) -> None:
+    stages, messages = rollback(tmp_path, head=bad != "head", worker=bad != "worker")
+    assert [message.startswith(f"{bad}: ") for message in messages] == [True, True]
+    assert [pointers(stages, host) for host in PAIR] == [("r2", "r1")] * 2
+
+
+def test_no_node_of_a_replica_restarts_where_one_has_nothing_to_return_to(tmp_path: Path) -> None:
+    stages, messages = rollback(tmp_path, head=True, worker=True, previous=None)
+    sentence = "worker has no release before the current one (r2), so there is nothing to return to."
+    assert messages == [sentence] * 2
+    assert not [call for call in stages.calls if "activate" in call]

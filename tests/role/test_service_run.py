@@ -1,0 +1,67 @@
+"""tasks/service.yml on this machine: what becomes of a replica's watch; restarts are stubbed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import read_cases
+from stages import Stages
+
+SYSTEMCTL = """case "$*" in
+  *show*) printf 'Id=%s\\nLoadState=loaded\\nActiveState=active\\n' dgx-vllm-watch.service ;;
+  *is-enabled*) cat "$AT/enabled" ;;
+esac
+"""
+
+
+def node(**watch: Any) -> dict[str, Any]:
+    state = copy.deepcopy(read_cases()["all"]["vars"]["__dgx_vllm_node"]["state"])
+    state["docker"]["version"] = "27.5.1"
+    state["service"] = {
+        "release": None, "exists": True, "unit_sha256": "", "active_state": "active", "enabled": True,
+    }  # fmt: skip
+    state["watch"] = {"active_state": "active", "unit_sha256": "", "release": "r1", **watch}
+    return {"__dgx_vllm_node": {"state": state}, "dgx_vllm_model": "org/m"}
+
+
+def deployed(place: Path, *stubs: str) -> Stages:
+    stages = Stages(place, "state", "restart", "service_watch", *stubs)
+    stages.tool("systemctl", SYSTEMCTL)
+    (place / "enabled").write_text("enabled\n", encoding="utf-8")
+    (stages.tasks / "both.yml").write_text(
+        '[{"name": "Both", "ansible.builtin.include_tasks": "{{ item }}.yml", "loop": ["validate", "service"]}]'
+    )
+    return stages
+
+
+def test_a_node_that_serves_alone_now_has_no_watch(tmp_path: Path) -> None:
+    stages = deployed(tmp_path)
+    for path in ("etc/watch.json", "lib/state/watch.json", "watch/code.py"):
+        stages.node("one", path).parent.mkdir(parents=True, exist_ok=True)
+        stages.node("one", path).touch()
+    run = stages.run("both", {"one": node(exists=True, enabled=True)})
+    assert run.rc == 0, run.failure("one")
+    for path in ("etc/watch.json", "lib/state/watch.json", "watch"):
+        assert not stages.node("one", path).exists()
+    calls = stages.calls
+    assert calls.index("systemctl disable dgx-vllm-watch.service") < calls.index("one restart")
+
+
+def test_a_node_that_never_had_a_watch_is_not_asked_about_it(tmp_path: Path) -> None:
+    stages = deployed(tmp_path, "uninstall_watch")
+    run = stages.run("both", {"one": node(exists=False, enabled=False)})
+    assert run.rc == 0, run.failure("one")
+    assert "one uninstall_watch" not in stages.calls
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_watch_starts_at_boot_where_the_server_does(enabled: bool, tmp_path: Path) -> None:
+    stages = deployed(tmp_path)
+    pair = read_cases()["all"]["hosts"]["pair_head"]
+    hosts = {name: {**pair, **node(exists=True, enabled=True)} for name in ("one", "two")}
+    run = stages.run("both", hosts, dgx_vllm_service_enabled=enabled)
+    assert run.rc == 0, [run.failure(host) for host in hosts]
+    assert stages.calls.count("systemctl disable dgx-vllm-watch.service") == (0 if enabled else 2)
