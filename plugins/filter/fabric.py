@@ -25,9 +25,9 @@ def fabric_diagnosis_filter(
     planned: Mapping[str, Any],
     facts: Mapping[str, Any],
     measured: Mapping[str, Any],
-    thresholds: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, str]]:
-    """Findings with where, check, status, found, reason and remedy."""
+    """Findings with where, check, status, found, reason and remedy; `thresholds` by replica."""
     try:
         found = fabric_diagnosis.diagnose(planned, facts, measured, thresholds)
     except ValueError as error:
@@ -61,10 +61,13 @@ def fabric_gate_plan(
     facts: Mapping[str, Any],
     replicas: Sequence[str],
     busy: Mapping[str, Any] | None = None,
-    rdma: bool = True,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The gate's tests by host: pings, servers, and measurements by round."""
-    return fabric_gate.gate_plan(planned, facts, replicas, busy, bool(rdma))
+    """The gate's tests by host: pings, and servers and measurements by round; `thresholds` by replica."""
+    try:
+        return fabric_gate.gate_plan(planned, facts, replicas, busy, thresholds)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 def fabric_earlier(results: Sequence[Mapping[str, Any]], loop_var: str) -> dict[str, Any]:
@@ -122,5 +125,6 @@ class FilterModule:
             "fabric_gate_plan": fabric_gate_plan,
             "fabric_history": fabric_history,
             "fabric_netplan": fabric_netplan,
+            "fabric_passable": fabric_gate.passable,
             "fabric_table": fabric_table,
         }

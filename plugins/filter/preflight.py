@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import preflight as judge
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import drift
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import drift, served_drift
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table as render
 
 
@@ -21,12 +21,10 @@ def preflight(state: Any, settings: Any) -> list[dict[str, str]]:
     return [row._asdict() for row in judge(state, settings)]
 
 
-def preflight_drift(
-    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
-) -> list[dict[str, str]]:
-    """Rows about what the nodes of a replica must have in common; nodes that this run did not read do not count."""
+def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What this run has read of each member; members that it did not read are left out."""
     known = [host for host in members if host in hostvars and "__dgx_vllm_node" in hostvars[host]]
-    nodes = {
+    return {
         host: {
             "state": hostvars[host]["__dgx_vllm_node"]["state"],
             "fabric": (hostvars[host].get("__dgx_vllm_fabric_read") or {}).get("fabric"),
@@ -34,7 +32,20 @@ def preflight_drift(
         for host in known
         if "state" in hostvars[host]["__dgx_vllm_node"]
     }
-    return [row._asdict() for row in drift(nodes, settings)]
+
+
+def preflight_drift(
+    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
+) -> list[dict[str, str]]:
+    """Rows about what the nodes of a replica must have in common; nodes that this run did not read do not count."""
+    return [row._asdict() for row in drift(_nodes(hostvars, members), settings)]
+
+
+def preflight_served_drift(
+    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
+) -> list[dict[str, str]]:
+    """Rows about image and model of a replica's nodes, once the stages that bring them are over."""
+    return [row._asdict() for row in served_drift(_nodes(hostvars, members), settings)]
 
 
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
@@ -55,5 +66,6 @@ class FilterModule:
         return {
             "preflight": preflight,
             "preflight_drift": preflight_drift,
+            "preflight_served_drift": preflight_served_drift,
             "preflight_table": preflight_table,
         }

@@ -17,10 +17,12 @@ def _refused(call: Callable[[], Any]) -> Any:
 
 
 def replica_environment(
-    row: Mapping[str, Any], rails: Sequence[Mapping[str, Any]] = (), management_interface: str = ""
+    row: Mapping[str, Any],
+    rails: Sequence[Mapping[str, Any]] = (),
+    addresses: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
-    """Environment variables of the node; `rails` are those that fabric_rails found."""
-    return _refused(lambda: replica.environment(row, rails, management_interface))
+    """Environment variables of the node; `rails` and `addresses` are those that dgx_vllm_fabric found."""
+    return _refused(lambda: replica.environment(row, rails, addresses or {}))
 
 
 def replica_arguments(row: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,9 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan impor
 NAMES = ("ansible_host", "ansible_port", *(f"dgx_vllm_{name}" for name in sorted({*DEFAULTS, *SAME})))
 """What is read of a host; nothing else of its variables is touched, so no lookup of a secret is run."""
 
+PLACED = ("dgx_vllm_replica", "dgx_vllm_fabric_prefix")
+"""A host with one of these has a place that others count on, whatever group it is in and whatever --limit says."""
+
 
 def _origin(value: Any) -> str:
     """file:line of an inventory value, where this Ansible keeps it (core 2.19); '' otherwise."""
@@ -26,8 +29,12 @@ def _origin(value: Any) -> str:
     return f"{os.path.relpath(tag.path)}:{tag.line_num}"
 
 
+def _placed(variables: Mapping[str, Any]) -> bool:
+    return any(name in variables and variables[name] for name in PLACED)
+
+
 def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
-    """hosts, replicas and mistakes of the inventory."""
+    """hosts, replicas and mistakes of the inventory: of `hosts`, and of all of its hosts that have a place in it."""
     if (
         not isinstance(hostvars, Mapping)
         or isinstance(hosts, (str, Mapping))
@@ -37,11 +44,13 @@ def topology(hostvars: Any, hosts: Any, groups: Any = None) -> dict[str, Any]:
             "topology wants the variables of the hosts and a list of hosts; "
             "write `hostvars | dgx_vllm.spark.topology(groups['dgx_vllm'], groups)`."
         )
+    groups = groups if isinstance(groups, Mapping) else {}
+    placed = [host for host in groups.get("all", ()) if _placed(hostvars[host])]
     variables = {}
-    for host in hosts:
+    for host in dict.fromkeys([*hosts, *placed]):
         known = hostvars[host]
         variables[str(host)] = {name: known[name] for name in NAMES if name in known}
-    return plan(variables, groups if isinstance(groups, Mapping) else {}, _origin)
+    return plan(variables, groups, _origin)
 
 
 def topology_table(planned: Any) -> str:

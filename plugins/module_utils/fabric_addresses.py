@@ -89,7 +89,7 @@ def plan_shared(prefix: str, index: int, ports: int = 1) -> list[str]:
     """Addresses of node number `index` (from 0) on `ports` ports that meet all other nodes: a cable, or a switch.
 
     Rail r lies in the r-th quarter of the prefix and the node's number in it is index + 1, so nothing but the
-    prefix and the index decides, and nodes added later move nobody.
+    prefix and the index decides. Which index a node has says `indexes`.
     """
     subnets = _subnets(prefix, _SHARED_BITS, index + 1)
     return [_numbered(subnet, index + 1) for subnet in subnets[: HALVES * ports]]
@@ -111,7 +111,10 @@ def plan_ring(prefix: str, rank: int, size: int) -> list[str]:
 
 
 def indexes(wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """Host -> number in its prefix: the wanted one, or the smallest free one in the order of `wanted`."""
+    """Host -> number in its prefix: the wanted one, or the smallest free one in the order of `wanted`.
+
+    A host that is put in or taken out moves those without a wanted number that come after it, and none before it.
+    """
     taken = {index for index in wanted.values() if index is not None}
     found: dict[str, int] = {}
     following = 0

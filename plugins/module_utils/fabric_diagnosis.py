@@ -39,21 +39,22 @@ def diagnose(
     planned: Mapping[str, Any],
     facts: Mapping[str, Facts],
     measured: Mapping[str, Any],
-    thresholds: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Finding]:
     """Findings of every replica of more than one node.
 
-    `planned` is the topology, `facts` what dgx_vllm_fabric returned by host. `measured` has `pings` (from, to, rail,
+    `planned` is the topology, `facts` what dgx_vllm_fabric returned by host, `thresholds` the limits of each
+    replica that differ from the known ones. `measured` has `pings` (from, to, rail,
     to_rail, the keys of parse_ping, plain_ok, peer_mac), `bandwidth` (from, to, rail, to_rail, the keys of
     parse_write_bw) and `nccl` (replica -> the keys of parse_nccl); without the key `pings` only the nodes are judged.
     `busy` names the nodes of a replica whose server runs, so that no bandwidth was measured; `history` has its runs
     before (fabric_history).
     """
-    limits = limits_from(thresholds or {})
     found: list[Finding] = []
     for name, replica in planned["replicas"].items():
         if replica["size"] < 2:
             continue
+        limits = limits_from((thresholds or {}).get(name, {}))
         present = {host: facts[host] for host in replica["hosts"] if host in facts}
         for host in replica["hosts"]:
             if host not in present:

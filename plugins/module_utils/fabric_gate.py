@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_diagnosis import limits_from
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_measure import parse_nccl
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import rail_devices
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import linked, rail_devices
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rounds import schedule
 
 Facts = Mapping[str, Any]
@@ -20,12 +21,13 @@ def gate_plan(
     facts: Mapping[str, Facts],
     replicas: Sequence[str],
     busy: Mapping[str, Sequence[str]] | None = None,
-    rdma: bool = True,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """`plan` (the topology of `replicas` alone), `rounds` (their number), `tests` (host -> pings, serve, write).
+    """`plan` (the topology of `replicas` alone), `rounds`, `tests` (host -> pings, serve, write), `gathers`.
 
-    `write` holds one list a round. In a replica named in `busy` (with the nodes whose server runs) and without
-    `rdma` only pings are sent. A rail that a node lacks is not measured: the diagnosis says so.
+    `serve` and `write` hold one list a round. In a replica named in `busy` (with the nodes whose server runs) and
+    where its `thresholds` say no to rdma only pings are sent. A rail that a node lacks is not measured: the
+    diagnosis says so. `gathers` names the replicas whose rails all have a link and that are not busy.
     """
     chosen = {
         name: entry for name, entry in planned["replicas"].items() if name in replicas and entry["size"] > 1
@@ -37,22 +39,59 @@ def gate_plan(
             ends = ((link["a"], link["a_rail"]), (link["b"], link["b_rail"]))
             for (one, rail), (other, to_rail) in (ends, ends[::-1]):
                 tests[one]["pings"] += _test(rows, facts, one, rail, other, to_rail)
-    rounds = schedule([entry for name, entry in chosen.items() if rdma and name not in (busy or {})])
+    free = {name: entry for name, entry in chosen.items() if name not in (busy or {})}
+    rdma = [entry for name, entry in free.items() if limits_from((thresholds or {}).get(name, {}))["rdma"]]
+    rounds, ports = schedule(rdma), dict.fromkeys(rows, FIRST_PORT)
     for number, pairs in enumerate(rounds):
         for test in tests.values():
+            test["serve"].append([])
             test["write"].append([])
         for pair in pairs:
             for a_rail, b_rail in pair["rails"]:
                 client = _test(rows, facts, pair["b"], b_rail, pair["a"], a_rail)
                 server = _test(rows, facts, pair["a"], a_rail, pair["b"], b_rail)
                 if client and server:
-                    port = FIRST_PORT + len(tests[pair["a"]]["serve"])
-                    tests[pair["a"]]["serve"].append({**server[0], "port": port})
+                    port = ports[pair["a"]]
+                    ports[pair["a"]] += 1
+                    tests[pair["a"]]["serve"][number].append({**server[0], "port": port})
                     tests[pair["b"]]["write"][number].append({**client[0], "port": port})
     return {
         "plan": {"hosts": rows, "replicas": chosen, "mistakes": []},
         "rounds": len(rounds),
         "tests": tests,
+        "gathers": [
+            name
+            for name, entry in free.items()
+            if all(host in facts and _whole(facts[host], rows[host]) for host in entry["hosts"])
+        ],
+    }
+
+
+def _whole(facts: Facts, row: Mapping[str, Any]) -> bool:
+    return list(linked(facts)) == [rail["rail"] for rail in row["rails"]]
+
+
+def _ends(test: Mapping[str, Any]) -> frozenset[tuple[str, int]]:
+    return frozenset(((test["from"], test["rail"]), (test["to"], test["to_rail"])))
+
+
+def passable(gate: Mapping[str, Any], pings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same gate without bandwidth and all-gather where a ping failed: they would wait for what cannot come."""
+    bad = {_ends(ping) for ping in pings if not ping["ok"]}
+    lost = {host for ends in bad for host, _ in ends}
+
+    def kept(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
+        return [[test for test in tests if _ends(test) not in bad] for tests in rounds]
+
+    return {
+        **gate,
+        "tests": {
+            host: {**test, "serve": kept(test["serve"]), "write": kept(test["write"])}
+            for host, test in gate["tests"].items()
+        },
+        "gathers": [
+            name for name in gate["gathers"] if not lost & set(gate["plan"]["replicas"][name]["hosts"])
+        ],
     }
 
 
@@ -60,8 +99,8 @@ def _test(
     rows: Mapping[str, Any], facts: Mapping[str, Facts], one: str, rail: int, other: str, to_rail: int
 ) -> list[dict[str, Any]]:
     """What node `one` has to know to reach `other`; [] when it has no such rail."""
-    devices = rail_devices(facts[one]) if one in facts else []
-    if rail >= len(devices):
+    devices = rail_devices(facts[one]) if one in facts else {}
+    if rail not in devices:
         return []
     return [
         {
@@ -95,11 +134,14 @@ def to_measure(
     ]
 
 
-def busy(planned: Mapping[str, Any], serving: Sequence[str]) -> dict[str, list[str]]:
-    """Replica -> its nodes whose server runs; only replicas that have such a node."""
+def busy(
+    planned: Mapping[str, Any], serving: Sequence[str], accepted: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Replica -> its nodes whose server runs; only replicas that have such a node, without those in `accepted`."""
     found = {
         name: [host for host in entry["hosts"] if host in serving]
         for name, entry in planned["replicas"].items()
+        if name not in accepted
     }
     return {name: hosts for name, hosts in found.items() if hosts}
 

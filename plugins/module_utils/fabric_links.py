@@ -37,8 +37,7 @@ def _of(measured: Sequence[Measured], link: Link) -> list[Measured]:
 
 
 def _device(hosts: Hosts, host: str, rail: int) -> Mapping[str, Any] | None:
-    devices = rail_devices(hosts[host]) if host in hosts else []
-    return devices[rail] if rail < len(devices) else None
+    return rail_devices(hosts[host]).get(rail) if host in hosts else None
 
 
 def _small_mtu(hosts: Hosts, link: Link, limits: Thresholds) -> list[str]:
@@ -55,7 +54,7 @@ def swapped(hosts: Hosts, link: Link, pings: Sequence[Measured]) -> str:
     for one in _of(pings, link):
         mac = str(one.get("peer_mac") or "").lower()
         for host, facts in hosts.items():
-            for number, device in enumerate(rail_devices(facts)):
+            for number, device in rail_devices(facts).items():
                 expected = (one["to"], one.get("to_rail", one["rail"]))
                 if mac and device["mac"] == mac and (host, number) != expected:
                     return f"rail {one['rail']} of {one['from']} arrives at rail {number} of {host}"
@@ -75,7 +74,7 @@ def link_findings(
             found.append(_cabling(link, wrong_end))
         found += _ping(hosts, link, pings, limits, bool(wrong_end))
         if limits["rdma"]:
-            found += _bandwidth(hosts, link, bandwidth, limits)
+            found += _bandwidth(hosts, link, bandwidth, limits, all(one["ok"] for one in _of(pings, link)))
         ports.setdefault((str(link["a"]), str(link["b"]), int(link["a_rail"]) // 2), []).append(link)
     for (a, b, port), halves in ports.items():
         slowest = [
@@ -103,15 +102,10 @@ def _ping(
     hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Thresholds, wrong_end: bool
 ) -> Iterator[Finding]:
     where, results = _where(link), _of(pings, link)
+    out = _out(hosts, link)
     if not results:
-        yield Finding(
-            where,
-            "jumbo_ping",
-            "fail",
-            "not measured",
-            "no result came back for this link",
-            "run playbooks/fabric.yml again",
-        )
+        reason, remedy = out or ("no result came back for this link", "run playbooks/fabric.yml again")
+        yield Finding(where, "jumbo_ping", "fail", "not measured", reason, remedy)
         return
     bad = next((one for one in results if not one["ok"]), None)
     if bad is None:
@@ -123,7 +117,9 @@ def _ping(
         return
     found = f"{bad['received']} of {bad['sent']} answers from {bad['from']}"
     small = _small_mtu(hosts, link, limits)
-    if small or bad.get("limited_by") == "local":
+    if out:
+        reason, remedy = out
+    elif small or bad.get("limited_by") == "local":
         text = " and ".join(small) or f"{bad['from']} sends at most {bad.get('mtu')} bytes"
         reason, remedy = (
             f"MTU: {text}, so packets of {limits['mtu']} bytes do not pass",
@@ -138,37 +134,36 @@ def _ping(
     elif wrong_end:
         reason, remedy = "no answer, because the cables are swapped", "see the check swapped_cables"
     else:
-        reason, remedy = _no_answer(hosts, link)
+        reason, remedy = (
+            "no answer at all, although both ends have a link",
+            "check that both ends are on the same cable or in the same VLAN of the switch, and that no "
+            "firewall drops ICMP",
+        )
     yield Finding(where, "jumbo_ping", "fail", found, reason, remedy)
 
 
-def _no_answer(hosts: Hosts, link: Link) -> tuple[str, str]:
+def _out(hosts: Hosts, link: Link) -> tuple[str, str] | None:
+    """Reason and remedy for the end of a link that is out; None when both are there."""
     for host, rail in ((link["a"], link["a_rail"]), (link["b"], link["b_rail"])):
         one = _device(hosts, host, int(rail))
         if one is None:
             return f"{host} has no rail {rail} now", f"see the check rails of {host}"
         if not one["carrier"]:
             return f"{host} {one['interface']} has no link", "put the cable in at both ends"
-    return (
-        "no answer at all, although both ends have a link",
-        "check that both ends are on the same cable or in the same VLAN of the switch, and that no firewall "
-        "drops ICMP",
-    )
+    return None
 
 
 def _bandwidth(
-    hosts: Hosts, link: Link, bandwidth: Sequence[Measured], limits: Thresholds
+    hosts: Hosts, link: Link, bandwidth: Sequence[Measured], limits: Thresholds, passes: bool
 ) -> Iterator[Finding]:
     where, results = _where(link), _of(bandwidth, link)
     if not results:
-        yield Finding(
-            where,
-            "bandwidth",
-            "fail",
-            "not measured",
-            "no result came back for this link",
-            "run playbooks/fabric.yml again",
+        reason, remedy = (
+            ("no result came back for this link", "run playbooks/fabric.yml again")
+            if passes
+            else ("it is only measured where large packets pass", "see the check jumbo_ping of this link")
         )
+        yield Finding(where, "bandwidth", "fail", "not measured", reason, remedy)
         return
     failed = next((one for one in results if one.get("gbits") is None), None)
     if failed is not None:
@@ -177,7 +172,7 @@ def _bandwidth(
             "bandwidth",
             "fail",
             "no figure",
-            f"ib_write_bw from {failed['from']} ended: {failed.get('error') or 'for an unknown reason'}",
+            f"ib_write_bw on {failed['from']}: {failed.get('error') or 'for an unknown reason'}",
             "mend what the checks rdma, gid and jumbo_ping of this link say, then run again",
         )
         return

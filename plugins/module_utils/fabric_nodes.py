@@ -35,10 +35,21 @@ class Finding(NamedTuple):
     remedy: str
 
 
-def rail_devices(facts: Facts) -> list[Mapping[str, Any]]:
-    """The devices of the chosen rails, in their order."""
+def rail_devices(facts: Facts) -> dict[int, Mapping[str, Any]]:
+    """Rail -> its device, in order; a half that the machine does not show has none."""
     by_name = {one["interface"]: one for one in facts["devices"]}
-    return [by_name[rail["interface"]] for rail in facts["rails"]]
+    return {rail["rail"]: by_name[rail["interface"]] for rail in facts["rails"]}
+
+
+def linked(facts: Facts) -> dict[int, Mapping[str, Any]]:
+    """The devices of the rails that have a link: only these can be held against the plan."""
+    return {rail: one for rail, one in rail_devices(facts).items() if one["carrier"]}
+
+
+def _planned(facts: Facts, row: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """(device, its rail in the plan) of the rails that have a link."""
+    up = linked(facts)
+    return [(up[rail["rail"]], rail) for rail in row["rails"] if rail["rail"] in up]
 
 
 def _each(
@@ -54,7 +65,7 @@ def _each(
 def node_findings(host: str, facts: Facts, row: Mapping[str, Any], limits: Thresholds) -> list[Finding]:
     """All checks of one node against its row of the topology."""
     found = [*_rails(host, facts, row)]
-    if not facts["rails"]:
+    if not linked(facts):
         return found
     found += _speed(host, facts, limits)
     found += _mtu(host, facts, limits)
@@ -68,37 +79,43 @@ def node_findings(host: str, facts: Facts, row: Mapping[str, Any], limits: Thres
 
 
 def _rails(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Finding]:
-    mine, wanted = len(facts["rails"]), len(row["rails"])
-    names = ", ".join(rail["interface"] for rail in facts["rails"]) or "none"
+    up, wanted = linked(facts), len(row["rails"])
+    names = ", ".join(one["interface"] for one in up.values()) or "none"
     problems = " ".join(facts["problems"])
-    if mine == wanted and not facts["problems"]:
-        yield Finding(host, "rails", "pass", names, "", "")
-    elif mine == 0:
+    out = [rail for rail in range(wanted) if rail not in up]
+    halves = [rail for rail in out if rail ^ 1 in up]
+    if not up:
         yield Finding(
             host, "rails", "fail", names, problems, "plug the cable in and run playbooks/fabric.yml again"
         )
-    elif mine < wanted and mine % 2:
+        return
+    if halves:
         yield Finding(
             host,
             "half_port",
             "fail",
-            f"{mine} of {wanted} half-ports: {names}",
+            f"rail {' and '.join(map(str, halves))} of {wanted} out; with a link: {names}",
             "one half of a cabled port does not take part, so at most half of its bandwidth is there. "
             f"{problems}".strip(),
             "bring the other half up; if it has no link, take the cable out, wait a few seconds and put it "
             "in again",
         )
-    elif mine != wanted:
+    if len(out) > len(halves) or len(facts["rails"]) > wanted:
         yield Finding(
             host,
             "rails",
             "fail",
-            f"{mine} half-ports with a link: {names}; {wanted} planned",
-            f"the cables and dgx_vllm_fabric_ports disagree. {problems}".strip(),
-            f"write `dgx_vllm_fabric_ports: {max(1, mine // 2)}`, or change the cables",
+            f"{len(up)} half-ports with a link: {names}; {wanted} planned",
+            f"the cables are not as planned. {problems}".strip(),
+            "plug both cables in: a ring takes both ports of every node, port 0 to the next node's port 1"
+            if row["kind"] == "ring"
+            else f"change the cables, or write `dgx_vllm_fabric_ports: {(len(up) + 1) // 2}`",
         )
-    else:
-        yield Finding(host, "rails", "warn", names, problems, "mend it before the next reboot")
+    elif not halves:
+        yield Finding(
+            host, "rails", "warn" if problems else "pass", names, problems,
+            "mend it before the next reboot" if problems else "",
+        )  # fmt: skip
 
 
 def _speed(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
@@ -109,10 +126,10 @@ def _speed(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
             "use a cable for 200 Gb/s (QSFP56 or QSFP112) and put it in firmly; look at ethtool's speed on "
             "both ends",
         )
-        for one in rail_devices(facts)
+        for one in linked(facts).values()
         if one["speed_mbit"] is not None and one["speed_mbit"] < limits["speed_mbit"]
     ]
-    speeds = sorted({str(one["speed_mbit"] or "unknown") for one in rail_devices(facts)})
+    speeds = sorted({str(one["speed_mbit"] or "unknown") for one in linked(facts).values()})
     return _each(host, "speed", f"{', '.join(speeds)} Mb/s", bad)
 
 
@@ -124,7 +141,7 @@ def _mtu(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
             "run site.yml with the tag fabric: it writes the MTU into /etc/netplan/40-cx7.yaml and applies "
             "it",
         )
-        for one in rail_devices(facts)
+        for one in linked(facts).values()
         if (one["mtu"] or 0) < limits["mtu"]
     ]
     return _each(host, "mtu", f"{limits['mtu']}", bad)
@@ -137,16 +154,23 @@ def _addresses(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Find
             f"rail {rail['rail']} is planned as {rail['address']}",
             "run site.yml with the tag fabric",
         )
-        for one, rail in zip(rail_devices(facts), row["rails"])
+        for one, rail in _planned(facts, row)
         if rail["address"] not in one["addresses"]
     ]
     return _each(host, "addresses", ", ".join(rail["address"] for rail in row["rails"]), bad)
 
 
 def address_commands(facts: Facts, row: Mapping[str, Any], mtu: int) -> list[str]:
-    """The ip commands that would give each rail its planned address and MTU now; [] when all have them."""
+    """The ip commands that would give each rail its planned address and MTU now; [] when all have them.
+
+    None for a rail whose cable is out: no command helps, and its configuration waits for the link.
+    """
+    devices = rail_devices(facts)
     found = []
-    for one, rail in zip(rail_devices(facts), row["rails"]):
+    for rail in row["rails"]:
+        one = devices.get(rail["rail"])
+        if one is None or one["carrier"] is False:
+            continue
         if (one["mtu"] or 0) < mtu or not one["carrier"]:
             found.append(f"ip link set dev {one['interface']} up mtu {mtu}")
         if rail["address"] not in one["addresses"]:
@@ -163,7 +187,7 @@ def _width(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
             "does to the second half, so its bandwidth is cut",
             "update the adapter's firmware (fwupdmgr or NVIDIA's tool), then switch the machine off and on",
         )
-        for one in rail_devices(facts)
+        for one in rail_devices(facts).values()
         if one["pcie_width"] is not None and one["pcie_width"] < limits["pcie_width"]
     ]
     return _each(host, "pcie_width", f"x{limits['pcie_width']}", bad)
@@ -171,7 +195,7 @@ def _width(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
 
 def _rdma(host: str, facts: Facts) -> Iterator[Finding]:
     bad = []
-    for one in rail_devices(facts):
+    for one in linked(facts).values():
         if not one["rdma"]:
             bad.append(
                 (
@@ -193,12 +217,12 @@ def _rdma(host: str, facts: Facts) -> Iterator[Finding]:
         bad.append(
             ("/dev/infiniband is empty", "programs cannot reach the adapter", "modprobe ib_uverbs rdma_ucm")
         )
-    return _each(host, "rdma", ", ".join(one["rdma"] for one in rail_devices(facts)), bad)
+    return _each(host, "rdma", ", ".join(one["rdma"] for one in linked(facts).values()), bad)
 
 
 def _gid(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Finding]:
     bad, good = [], []
-    for one, rail in zip(rail_devices(facts), row["rails"]):
+    for one, rail in _planned(facts, row):
         address = rail["address"].partition("/")[0]
         matching = [gid for gid in one["gids"] if gid["address"] == address]
         version_2 = [gid for gid in matching if gid["type"] == "RoCE v2"]
@@ -235,12 +259,12 @@ def drift(name: str, hosts: Mapping[str, Facts]) -> list[Finding]:
     firmware: dict[str, list[str]] = {}
     ports: dict[str, list[str]] = {}
     for host, facts in hosts.items():
-        for one in rail_devices(facts):
+        for one in rail_devices(facts).values():
             if one["firmware"]:
                 firmware.setdefault(one["firmware"], []).append(f"{host} {one['interface']}")
         used = sorted({rail["port"] for rail in facts["rails"]})
         ports.setdefault(" and ".join(map(str, used)), []).append(host)
-    found = [*_each(name, "firmware", ", ".join(firmware) or "unknown", _firmware(firmware))]
+    found = [*_each(name, "firmware", ", ".join(firmware) or "unknown", _firmware(firmware), "warn")]
     mixed = "; ".join(f"port {port}: {', '.join(users)}" for port, users in ports.items())
     if len(ports) > 1:
         found.append(

@@ -94,14 +94,17 @@ def _unmeasurable(test: Test, gid: int | None) -> str:
 
 def serve(
     tests: Sequence[Test], root: Path, start: Starter, size: int, iterations: int, seconds: int
-) -> list[str]:
-    """Start one server a test, each for one client and for `seconds` at most; returns why some could not be."""
+) -> list[dict[str, Any]]:
+    """Start one server a test, each for one client and for `seconds` at most.
+
+    Returns the results of those that could not be started, with their reason as `error`.
+    """
     wrong = []
     for test in tests:
         gid = gid_index(root, test)
         reason = _unmeasurable(test, gid)
         if reason or gid is None:
-            wrong.append(reason)
+            wrong.append({**_named(test), **parse_write_bw(""), "error": reason})
         else:
             start(["timeout", str(seconds), *write_command(test, gid, size, iterations)])
     return wrong

@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Optional
-
-
-class Cost(NamedTuple):
-    """How long a gate takes: rounds one after another, and what testing pair by pair would take, in seconds."""
-
-    nodes: int
-    pairs: int
-    rounds: int
-    seconds: float
-    seconds_one_by_one: float
+from typing import Any, Optional
 
 
 def round_robin(hosts: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -68,17 +58,3 @@ def _rails(links: Sequence[Mapping[str, Any]], a: str, b: str) -> list[list[int]
         [int(link["b_rail"]), int(link["a_rail"])] for link in links if (link["a"], link["b"]) == (b, a)
     ]
     return sorted(found)
-
-
-def cost(rounds: Sequence[Sequence[Mapping[str, Any]]], seconds_a_test: float) -> Cost:
-    """The time of a schedule when each rail of a pair is tested for `seconds_a_test`, rails one after another."""
-    hosts = {host for tests in rounds for test in tests for host in (test["a"], test["b"])}
-    per_round = [max((len(test["rails"]) for test in tests), default=0) for tests in rounds]
-    all_tests = sum(len(test["rails"]) for tests in rounds for test in tests)
-    return Cost(
-        nodes=len(hosts),
-        pairs=sum(len(tests) for tests in rounds),
-        rounds=len(rounds),
-        seconds=sum(per_round) * seconds_a_test,
-        seconds_one_by_one=all_tests * seconds_a_test,
-    )

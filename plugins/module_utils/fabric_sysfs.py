@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ def number(path: Path) -> int | None:
         return None
 
 
-def _entries(folder: Path) -> list[str]:
+def entries(folder: Path) -> list[str]:
+    """Names in a folder, sorted; [] when it is not there."""
     try:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError:
@@ -54,82 +55,29 @@ def _link_name(path: Path) -> str:
         return ""
 
 
-def addresses(runner: Runner) -> dict[str, list[str]]:
-    """Interface -> its IPv4 addresses with their lengths, from iproute2."""
-    done = runner(["ip", "-json", "-4", "address", "show"])
+def addresses(runner: Runner, version: int = 4) -> dict[str, list[str]]:
+    """Interface -> its addresses of one IP version with their lengths, from iproute2."""
+    done = runner(["ip", "-json", f"-{version}", "address", "show"])
     try:
         found = json.loads(done.stdout) if done.rc == 0 else []
     except ValueError:
         found = []
+    family = "inet" if version == 4 else "inet6"
     return {
         str(one.get("ifname")): [
             f"{info['local']}/{info['prefixlen']}"
             for info in one.get("addr_info", [])
-            if info.get("family") == "inet"
+            if info.get("family") == family
         ]
         for one in found
         if isinstance(one, dict)
     }
 
 
-def default_routes(root: Path) -> set[str]:
-    """Interfaces of the default routes, IPv4 and IPv6."""
-    found = set()
-    for text in read_text(root / "proc/net/route").splitlines()[1:]:
-        columns = text.split()
-        if len(columns) > 7 and columns[1] == "00000000" and columns[7] == "00000000":
-            found.add(columns[0])
-    for text in read_text(root / "proc/net/ipv6_route").splitlines():
-        columns = text.split()
-        if len(columns) > 9 and columns[0] == "0" * 32 and columns[1] == "00" and columns[9] != "lo":
-            found.add(columns[9])
-    return found
-
-
-def session_addresses(root: Path, port: int = 22) -> set[str]:
-    """Own addresses of the ssh sessions that are open now, from /proc/net/tcp and tcp6."""
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for text in read_text(root / "proc/net" / table).splitlines()[1:]:
-            columns = text.split()
-            if len(columns) < 4 or columns[3] != "01":
-                continue
-            address, _, local_port = columns[1].rpartition(":")
-            if int(local_port, 16) == port:
-                raw = b"".join(bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))
-                parsed = ipaddress.ip_address(raw)
-                mapped = getattr(parsed, "ipv4_mapped", None)
-                found.add(str(mapped or parsed))
-    return found
-
-
-def with_lower(root: Path, interfaces: Iterable[str]) -> set[str]:
-    """The interfaces and everything they stand on: ports of a bridge, links of a bond, the parent of a VLAN."""
-    found: set[str] = set()
-    waiting = list(interfaces)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        prefix = "lower_"
-        for entry in _entries(root / "sys/class/net" / name):
-            if entry.startswith(prefix):
-                waiting.append(entry[len(prefix) :])
-    return found
-
-
-def management(root: Path, owned: dict[str, list[str]], known: Iterable[str]) -> set[str]:
-    """Interfaces that must never become a rail: default routes, open ssh sessions, and the addresses in `known`."""
-    kept = session_addresses(root) | {str(address) for address in known}
-    holders = {name for name, own in owned.items() for address in own if address.partition("/")[0] in kept}
-    return with_lower(root, default_routes(root) | holders)
-
-
 def gids(port: Path) -> list[dict[str, Any]]:
     """The filled entries of a port's GID table: index, type (RoCE v2 …), gid, interface, the IPv4 address in it."""
     found = []
-    for name in sorted(_entries(port / "gids"), key=lambda text: int(text) if text.isdigit() else -1):
+    for name in sorted(entries(port / "gids"), key=lambda text: int(text) if text.isdigit() else -1):
         gid = line(port / "gids" / name)
         if not gid or gid == _EMPTY_GID or not name.isdigit():
             continue
@@ -191,7 +139,7 @@ def _physical_port(root: Path, name: str, function: int | None) -> int | None:
 
 def _own_interface(root: Path, device: Path, rdma: Path) -> str:
     """The interface of an RDMA device: of its PCI function, of soft-RoCE's parent, or of its first GID."""
-    names = _entries(device / "net")
+    names = entries(device / "net")
     physical = [
         name for name in names if _PHYSICAL.match(line(root / "sys/class/net" / name / "phys_port_name"))
     ]
@@ -250,9 +198,9 @@ def bare_nic(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, An
 
 def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> list[dict[str, Any]]:
     """All RDMA devices, the adapter's interfaces that have none, and the interfaces in `named`."""
-    found = [rdma_device(root, name, owned) for name in _entries(root / "sys/class/infiniband")]
+    found = [rdma_device(root, name, owned) for name in entries(root / "sys/class/infiniband")]
     seen = {one["interface"] for one in found}
-    for name in _entries(root / "sys/class/net"):
+    for name in entries(root / "sys/class/net"):
         if name not in seen and (
             name in named or line(root / "sys/class/net" / name / "device/vendor") == VENDOR
         ):

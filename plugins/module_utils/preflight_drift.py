@@ -1,8 +1,8 @@
-"""What the nodes of a replica must have in common, judged before anything is changed. Pure functions."""
+"""What the nodes of a replica must have in common, before anything is changed and before they serve. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Node = Mapping[str, Any]
@@ -41,6 +41,11 @@ def _image(node: Node) -> str:
     return str(image["id"] or "") if image["present"] else ""
 
 
+def _commit(node: Node) -> str:
+    model = node["state"]["model"]
+    return str(model.get("commit") or "") if model["present"] else ""
+
+
 def _firmware(node: Node) -> str:
     fabric = node.get("fabric") or {}
     return ", ".join(sorted({str(one["firmware"]) for one in fabric.get("devices", []) if one["firmware"]}))
@@ -71,12 +76,6 @@ COMMON: dict[str, Common] = {
         "different toolkits put different driver files into the container",
         "install one version, which dgx_vllm_toolkit_version pins",
     ),
-    "same_image": Common(
-        _image,
-        "fail",
-        "the nodes would serve one model with different programs",
-        "load the same archive, or pull by digest, on all of them",
-    ),
     "same_firmware": Common(
         _firmware,
         "warn",
@@ -84,30 +83,60 @@ COMMON: dict[str, Common] = {
         "bring all to the newest of these versions and switch the machines off and on",
     ),
 }
-NAMES = (*COMMON, "same_clock")
+SERVED: dict[str, Common] = {
+    "same_image": Common(
+        _image,
+        "fail",
+        "the nodes would serve one model with different programs",
+        "load the same archive, or pull by digest, on all of them",
+    ),
+    "same_model": Common(
+        _commit,
+        "fail",
+        "the nodes would serve parts of different weights as one model",
+        "set dgx_vllm_model_revision to one of these commits and run site.yml on all of them",
+    ),
+}
+"""What the stages image and model bring: a difference is a failure only after them."""
+
+NAMES = (*COMMON, *SERVED, "same_clock")
 """Public names, which users may put into `dgx_vllm_preflight_accept`."""
 
 
 def drift(nodes: Mapping[str, Node], settings: Mapping[str, Any]) -> list[Row]:
-    """One row a check over the nodes of one replica; none for a node alone.
+    """One row a check over the nodes of one replica before any stage; none for a node alone.
 
-    Images that are built on each node have different ids although they are made of the same files, so they are
-    compared only where they are pulled or loaded.
+    What the stages image and model may still mend is a warning here; `served_drift` judges it after them.
     """
     if len(nodes) < 2:
         return []
-    accepted = set(settings.get("accept") or [])
-    found = [
+    rows = [_compared(name, common, nodes) for name, common in COMMON.items()]
+    early = [row._replace(status="warn") if row.status == "fail" else row for row in _served(nodes, settings)]
+    return [*_judged(rows, settings), *early, _clock(nodes)]
+
+
+def served_drift(nodes: Mapping[str, Node], settings: Mapping[str, Any]) -> list[Row]:
+    """Rows about image and model of the nodes of one replica, after the stages that bring them."""
+    return _judged(_served(nodes, settings), settings)
+
+
+def _served(nodes: Mapping[str, Node], settings: Mapping[str, Any]) -> list[Row]:
+    """Images that are built on each node have different ids although made of the same files: not compared."""
+    return [
         _compared(name, common, nodes)
-        for name, common in COMMON.items()
+        for name, common in SERVED.items()
         if name != "same_image" or settings.get("image_source") != "build"
     ]
-    found.append(_clock(nodes))
+
+
+def _judged(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Row]:
+    """The rows with accepted failures as warnings."""
+    accepted = set(settings.get("accept") or [])
     return [
         row._replace(status="warn", reason=f"accepted: {row.reason}")
         if row.status == "fail" and row.check in accepted
         else row
-        for row in found
+        for row in rows
     ]
 
 

@@ -13,24 +13,28 @@ Row = Mapping[str, Any]
 Interfaces = Sequence[Mapping[str, Any]]
 """One entry a rail, in the order of the rails: `interface`, `rdma` ('' without an RDMA device), `rdma_port`."""
 
+Addresses = Mapping[str, Sequence[str]]
+"""Interface -> its IPv4 addresses with their lengths."""
+
 
 class ReplicaError(ValueError):
     """A node that cannot take its place; the text is a sentence for the operator."""
 
 
-def _control_interface(row: Row, rails: Interfaces, management_interface: str) -> str:
-    """The interface that has the node's control address: rail 0, in a ring the management interface."""
-    if row["kind"] == "ring":
-        if not management_interface:
-            raise ReplicaError(
-                f"{row['host']} has no interface with its control address {row['address']}; "
-                "correct dgx_vllm_control_address."
-            )
-        return management_interface
-    return str(rails[0]["interface"])
+def _control_interface(row: Row, rails: Interfaces, addresses: Addresses) -> str:
+    """The interface that has the node's control address: rail 0, in a ring one of the management network."""
+    if row["kind"] != "ring":
+        return str(rails[0]["interface"])
+    for interface, own in addresses.items():
+        if row["address"] in [address.partition("/")[0] for address in own]:
+            return interface
+    raise ReplicaError(
+        f"{row['host']} has no interface with its control address {row['address']}; "
+        "write the IPv4 address that it has on the management network as dgx_vllm_control_address."
+    )
 
 
-def environment(row: Row, rails: Interfaces, management_interface: str = "") -> dict[str, str]:
+def environment(row: Row, rails: Interfaces, addresses: Addresses) -> dict[str, str]:
     """Variables of the node's environment file; {} for a replica of one.
 
     NCCL_IB_GID_INDEX stays unset: the index of the RoCE v2 entry moves, and NCCL finds it. `=` makes NCCL match
@@ -44,7 +48,7 @@ def environment(row: Row, rails: Interfaces, management_interface: str = "") -> 
             f"{len(row['rails'])} planned rails; "
             "see the fabric report for what is missing."
         )
-    control = _control_interface(row, rails, management_interface)
+    control = _control_interface(row, rails, addresses)
     found = {
         "VLLM_HOST_IP": str(row["address"]),
         "NCCL_SOCKET_IFNAME": f"={control}",
@@ -94,7 +98,11 @@ def ray_command(row: Row) -> list[str]:
 
 
 def ray_arguments(row: Row) -> list[str]:
-    """Arguments of `ray start` on this node; the dashboard listens on the fabric alone."""
+    """Arguments of `ray start` on this node.
+
+    The dashboard asks for no key, so it listens on the fabric, and in a ring, whose nodes meet on the management
+    network, on the head's loopback.
+    """
     ray, address = row["ray"], str(row["address"])
     words = [
         "--disable-usage-stats",
@@ -112,7 +120,7 @@ def ray_arguments(row: Row) -> list[str]:
         *words,
         "--head",
         f"--port={ray['port']}",
-        f"--dashboard-host={address}",
+        f"--dashboard-host={'127.0.0.1' if row['kind'] == 'ring' else address}",
         f"--dashboard-port={ray['dashboard_port']}",
         f"--ray-client-server-port={ray['ports']['ray_client_server']}",
     ]

@@ -82,13 +82,17 @@ def _kind(replica: Replica) -> Iterator[str]:
     if replica.kind == "ring" and nodes > 2:
         for node in replica.members:
             control = node.texts["control_address"] or node.management
-            if not fabric.is_address(control):
+            if not _is_ipv4(control):
                 yield (
                     f"{node.host} is in the ring {replica.name}, where no rail reaches every node, so the "
                     "nodes find each "
-                    "other over the management network: write its address, as `dgx_vllm_control_address: "
-                    "192.0.2.11`."
+                    "other over the management network: write its IPv4 address there, as "
+                    "`dgx_vllm_control_address: 192.0.2.11`."
                 )
+
+
+def _is_ipv4(text: str) -> bool:
+    return fabric.is_address(text) and ipaddress.ip_address(text).version == 4
 
 
 def _members_differ(replica: Replica) -> Iterator[str]:
@@ -275,7 +279,7 @@ def _management(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
                 ("ansible_host", node.management),
                 ("dgx_vllm_control_address", node.texts["control_address"] if replica.kind == "ring" else ""),
             ):
-                if not fabric.is_address(text) or ipaddress.ip_address(text).version != 4:
+                if not _is_ipv4(text):
                     continue
                 address = ipaddress.IPv4Address(text)
                 for rail in rails[node.host]:

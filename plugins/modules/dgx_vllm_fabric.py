@@ -9,21 +9,22 @@ short_description: Read the fabric of a GB10 node
 version_added: 0.2.0
 description:
   - Finds the adapter's half-ports through sysfs by PCI vendor, function and port, never by their names.
-  - Chooses the rails (half-ports with a link) and says what stands in the way of others.
+  - Chooses the rails (both half-ports of each cabled port) and says what stands in the way of others.
   - Changes nothing and runs in check mode. Needs nothing on the node but its Python (3.9 or newer) and iproute2.
 author:
   - The dgx_vllm authors (@dgx-vllm)
 options:
   interfaces:
     description:
-      - Interfaces that shall be the rails, in this order. Empty to take the half-ports that have a link.
+      - Interfaces that shall be the rails, in this order. Empty to take the ports in which a half has a link.
       - An interface of the management network is refused even when it is named here.
     type: list
     elements: str
     default: []
   management_addresses:
     description:
-      - Addresses by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Addresses or names by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Names are resolved on the node.
       - Interfaces of default routes and of open ssh sessions never can, named here or not.
     type: list
     elements: str
@@ -33,7 +34,7 @@ options:
     type: bool
     default: false
   rails:
-    description: Rails to wait for; V(0) waits for none.
+    description: Planned rails. Where they need all ports, a port without a cable keeps its place.
     type: int
     default: 0
   addresses:
@@ -42,9 +43,9 @@ options:
     elements: str
     default: []
   timeout:
-    description: Seconds to wait for I(rails) and I(addresses) before what is there is returned.
+    description: Seconds to wait for the links of I(rails) and for I(addresses) before what is there is returned.
     type: int
-    default: 20
+    default: 0
 attributes:
   check_mode:
     description: Can run in check mode and return the same data without changing the node.
@@ -81,7 +82,9 @@ fabric:
       elements: dict
       returned: always
     rails:
-      description: The rails in order, each with C(rail), C(interface), C(rdma), C(rdma_port), C(port), C(half), C(mac).
+      description:
+        - The rails in order, each with C(rail) (its number in the plan), C(interface), C(link) (false for a half that
+          is out), C(rdma), C(rdma_port), C(port), C(half) and C(mac).
       type: list
       elements: dict
       returned: always
@@ -145,13 +148,15 @@ def main() -> None:
             "soft": {"type": "bool", "default": False},
             "rails": {"type": "int", "default": 0},
             "addresses": {"type": "list", "elements": "str", "default": []},
-            "timeout": {"type": "int", "default": 20},
+            "timeout": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
     given = module.params
-    wanted = Wanted(tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"])
-    found = collect_rails(wanted, given["rails"], given["addresses"], given["timeout"])
+    wanted = Wanted(
+        tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"], given["rails"]
+    )
+    found = collect_rails(wanted, given["addresses"], given["timeout"])
     module.exit_json(changed=False, fabric=found)
 
 

@@ -55,10 +55,9 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ping all peers and wait for their measurements
+- name: Ping all peers
   dgx_vllm.spark.dgx_vllm_fabric_probe:
     pings: "{{ tests.pings }}"
-    serve: "{{ tests.serve }}"
 """
 
 RETURN = r"""
@@ -68,15 +67,12 @@ pings:
   type: list
   elements: dict
 bandwidth:
-  description: Each measurement's C(from), C(to), C(rail), C(to_rail), C(gbits), C(peak_gbits) and C(error).
+  description:
+    - Each measurement's C(from), C(to), C(rail), C(to_rail), C(gbits), C(peak_gbits) and C(error).
+    - A server that could not be started is one without figures.
   returned: always
   type: list
   elements: dict
-problems:
-  description: Why servers could not be started.
-  returned: always
-  type: list
-  elements: str
 """
 
 from functools import partial  # noqa: E402
@@ -107,12 +103,12 @@ def main() -> None:
     )
     given, root = module.params, Path("/")
     if module.check_mode:
-        module.exit_json(changed=False, pings=[], bandwidth=[], problems=[])
+        module.exit_json(changed=False, pings=[], bandwidth=[])
     size, iterations, timeout = given["size"], given["iterations"], given["timeout"]
-    problems = fabric_probe.serve(given["serve"], root, fabric_probe.detached, size, iterations, timeout)
+    unserved = fabric_probe.serve(given["serve"], root, fabric_probe.detached, size, iterations, timeout)
     pings = fabric_probe.ping_all(given["pings"], run, given["mtu"] - HEADERS)
     bandwidth = fabric_probe.write_all(given["write"], root, partial(run, timeout=timeout), size, iterations)
-    module.exit_json(changed=False, pings=pings, bandwidth=bandwidth, problems=problems)
+    module.exit_json(changed=False, pings=pings, bandwidth=unserved + bandwidth)
 
 
 if __name__ == "__main__":

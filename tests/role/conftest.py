@@ -44,6 +44,7 @@ def renderer(place: Path) -> Path:
     (place / "files").symlink_to(ROOT / "files")
     plan = task_of("validate", "Work out who serves what with whom")
     render = task_of("service", "Render the release")
+    read = task_of("fabric_read", "Read the fabric of the node")["dgx_vllm.spark.dgx_vllm_fabric"]
     keep = {
         "name": "Keep what was rendered",
         "ansible.builtin.copy": {
@@ -51,7 +52,10 @@ def renderer(place: Path) -> Path:
             "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
             "mode": "0600",
         },
-        "vars": {"__kept": KEPT, "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}"},
+        "vars": {
+            "__kept": {**KEPT, "management_addresses": read["management_addresses"]},
+            "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}",
+        },
         "check_mode": False,
     }
     (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
@@ -106,6 +110,34 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     }
     (place / "given.yml").write_text(json.dumps(given), encoding="utf-8")
     return render(place, ROOT / "inventory/fleet.yml", "--check", "-e", f"@{place}/given.yml")
+
+
+@pytest.fixture(scope="session")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What four nodes in a ring get that meet in a VLAN, whose parent has another address and a default route too."""
+    place = tmp_path_factory.mktemp("ring")
+    hosts = {}
+    for number in range(1, 5):
+        rails = [{"interface": f"rail{rail}", "rdma": f"mlx5_{rail}", "rdma_port": 1} for rail in range(4)]
+        addresses = {"enP7s7": [f"203.0.113.{number}/24"], "enP7s7.20": [f"192.0.2.{number}/24"]}
+        hosts[f"spark{number}"] = {
+            "ansible_host": f"203.0.113.{number}",
+            "dgx_vllm_control_address": f"192.0.2.{number}",
+            "__dgx_vllm_fabric_read": {
+                "fabric": {"rails": rails, "management": [*addresses], "addresses": addresses}
+            },
+        }
+    common = {
+        "dgx_vllm_model": "org/name",
+        "dgx_vllm_replica": "chat",
+        "dgx_vllm_tensor_parallel_size": 4,
+        "dgx_vllm_executor": "ray",
+        "dgx_vllm_fabric_kind": "ring",
+        "dgx_vllm_fabric_prefix": "198.51.100.0/24",
+    }
+    inventory = {"all": {"vars": {**read_cases()["all"]["vars"], **common}, "hosts": hosts}}
+    (place / "ring.yml").write_text(json.dumps(inventory), encoding="utf-8")
+    return render(place, place / "ring.yml")
 
 
 @pytest.fixture(scope="session")

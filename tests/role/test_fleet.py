@@ -1,12 +1,15 @@
-"""Twelve hosts in five replicas (inventory/fleet.yml), rendered in check mode without a clash."""
+"""Twelve hosts in five replicas (inventory/fleet.yml), rendered and checked in check mode without a clash."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import readers
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import CHECKS
+from ansible_run import LOCAL, ROOT, play
 
 Fleet = dict[str, dict[str, Any]]
 
@@ -48,3 +51,25 @@ def test_the_master_is_the_head_of_the_same_replica(fleet: Fleet) -> None:
 def test_tensor_parallelism_is_the_number_of_nodes(fleet: Fleet) -> None:
     for host, found in environments(fleet).items():
         assert found["TENSOR_PARALLEL_SIZE"] == option(fleet[host], "--nnodes")
+
+
+def test_site_checks_the_fleet_and_changes_nothing(tmp_path: Path) -> None:
+    """The first play of site.yml as it is; this machine stands in for each node, so what it lacks is accepted."""
+    given = {
+        **LOCAL,
+        "dgx_vllm_api_key": "key-of-the-fleet",
+        "dgx_vllm_image_source": "load",
+        "dgx_vllm_image_archive": "/srv/dgx-vllm.tar",
+        "dgx_vllm_preflight_accept": list(CHECKS),
+        "dgx_vllm_registry_username": "",
+        "dgx_vllm_registry_password": "",
+    }
+    (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
+    words = ("--check", "--tags", "only-what-always-runs", "-e", f"@{tmp_path}/given.json")
+    run = play(ROOT / "site.yml", ROOT / "inventory/fleet.yml", *words, home=tmp_path / "home")
+    assert run.rc == 0, run.failure("spark01")
+    assert {one["changed"] for one in run.out["stats"].values()} == {0}
+    passed = [
+        host for task, host, _ in run.results() if task.endswith("Check that the whole replica is here")
+    ]
+    assert len(passed) == len(set(passed)) == 12

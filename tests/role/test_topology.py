@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ansible_run import ROOT, Run, command
+import pytest
+from ansible_run import LOCAL, ROOT, Run, command, play
 
 HERE = Path(__file__).parent
 
@@ -65,3 +66,48 @@ def test_a_host_in_the_groups_of_two_replicas(tmp_path: Path) -> None:
     bad.write_text(text.replace("spark[07:08]", "spark[06:08]"), encoding="utf-8")
     message = topology(bad, tmp_path / "home").failure("localhost")
     assert "spark06 is in the group chat_a, but its dgx_vllm_replica is chat_b" in message
+
+
+def planned(place: Path, hosts: dict[str, dict[str, str]], *words: str) -> dict[str, dict[str, list[str]]]:
+    """By host of the run: members and addresses that the role plans in a play that knows no group dgx_vllm."""
+    common = {**LOCAL, "dgx_vllm_model": "org/name", "dgx_vllm_fabric_kind": "switch"}
+    inventory = {"sparks": {"hosts": hosts, "vars": common}, "others": {"hosts": {"aaa": LOCAL}}}
+    (place / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
+    role = {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": "validate", "public": True}
+    show = {"msg": "{{ __dgx_vllm_row }}"}
+    tasks = [
+        {"name": "Plan", "ansible.builtin.include_role": role},
+        {"name": "Row", "ansible.builtin.debug": show},
+    ]
+    content = [{"hosts": "sparks", "gather_facts": False, "tasks": tasks}]
+    (place / "play.yml").write_text(json.dumps(content), encoding="utf-8")
+    run = play(place / "play.yml", place / "hosts.yml", *words, home=place / "home")
+    assert run.rc == 0, run.out
+    rows = {host: result["msg"] for task, host, result in run.results() if task == "Row"}
+    return {host: {name: row[name] for name in ("members", "addresses")} for host, row in rows.items()}
+
+
+def pairs() -> dict[str, dict[str, str]]:
+    """spark1 and spark2, spark4 and spark5 serve together, spark3 alone on the same fabric."""
+    fabric = {"dgx_vllm_fabric_prefix": "198.51.100.0/24"}
+    a, b = ({**fabric, "dgx_vllm_replica": name, "dgx_vllm_tensor_parallel_size": "2"} for name in "ab")
+    return {"spark1": a, "spark2": a, "spark3": fabric, "spark4": b, "spark5": b}
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    return planned(tmp_path_factory.mktemp("everything"), pairs())
+
+
+@pytest.mark.parametrize("limit", ["spark4,spark5", "spark2", "spark3"])
+def test_a_limit_moves_no_address_in_a_play_over_another_group(
+    everything: dict[str, dict[str, list[str]]], limit: str, tmp_path: Path
+) -> None:
+    assert everything["spark4"]["addresses"] == ["198.51.100.4", "198.51.100.68"]
+    assert planned(tmp_path, pairs(), "--limit", limit) == {
+        host: everything[host] for host in limit.split(",")
+    }
+
+
+def test_a_machine_without_a_replica_serves_alone_in_any_group(tmp_path: Path) -> None:
+    assert planned(tmp_path, {"spark1": {}}) == {"spark1": {"members": ["spark1"], "addresses": []}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from machines import HOSTS, NETPLAN, RAILS, Cables, address, changed, jumbo_ping
@@ -33,6 +34,23 @@ def test_gate_measures_real_rdma_on_both_rails(operator: Operator) -> None:
     assert all(row["found"].endswith(" Gb/s") for row in rows)
     print("ib_write_bw over soft-RoCE in emulated machines:", *(row["found"] for row in rows), sep="\n  ")
     assert [row["status"] for row in findings(operator, "jumbo_ping")] == ["pass", "pass"]
+
+
+def test_second_run_is_held_against_the_first(operator: Operator) -> None:
+    """The figures that the gate kept, ten times as high as they were: no emulated rail reaches them again."""
+    history = Path(operator.habits["dgx_vllm_report_dir"]) / "fabric-history/pair.json"
+    runs = json.loads(history.read_text(encoding="utf-8"))
+    kept = runs[-1]["figures"]
+    assert set(kept) == {f"spark2 rail {rail} - spark1 rail {rail}" for rail in (0, 1)}
+    runs[-1]["figures"] = {name: 10 * value for name, value in kept.items()}
+    history.write_text(json.dumps(runs), encoding="utf-8")
+    operator.succeed(GATE, fabric_json=report(operator))
+    rows = findings(operator, "trend")
+    assert [row["status"] for row in rows] == ["warn", "warn"]
+    told = {row["found"].partition(" -> ")[0] for row in rows}
+    assert told == {f"{name}: {10 * value:.1f}" for name, value in kept.items()}
+    assert all(f"since {runs[-1]['time']}" in row["reason"] for row in rows)
+    assert len(json.loads(history.read_text(encoding="utf-8"))) == len(runs) + 1
 
 
 def test_gate_fails_at_a_speed_it_cannot_reach(operator: Operator) -> None:

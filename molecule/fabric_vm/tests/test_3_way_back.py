@@ -3,7 +3,7 @@
 The prefix given here holds the network through which ssh comes in. The role cannot see that from the address that the
 operator uses, which leads to the machine through QEMU's address translation. So spark2, the second in the prefix, gives
 a rail the address 10.0.2.2, which is its gateway's, and its answers to ssh leave it no more. spark1 stays within reach
-and keeps its part of the mistake until the next run.
+and keeps its part of the mistake until the next run, unless the test machine is so slow that its time runs out, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_machine_that_lost_its_network_takes_the_change_back(
     assert greets(address, SSH_PORT), "the machine did not come back"
     print(f"ssh did not answer for {dark[-1] - dark[0]:.0f} s")
     # The last of the way back, `netplan apply`, still runs when ssh answers again.
-    node.wait_for(f"! systemctl is-active --quiet {REVERT}.timer {REVERT}.service", 90)
+    node.wait_for(f"! systemctl is-active --quiet {REVERT}.timer {REVERT}.service", 300)
     assert (addresses(node), node.sh(look)) == before
     told = node.sh(f"journalctl --no-pager -b -o cat -u {REVERT}.service")
     assert f"Started {REVERT}.service - Takes {NETPLAN} back" in told
@@ -47,9 +47,10 @@ def test_machine_that_lost_its_network_takes_the_change_back(
 
 
 def test_corrected_run_heals_both(operator: Operator, nodes: dict[str, Node]) -> None:
-    assert addresses(nodes["spark1"])[RAILS[0]] == ("10.0.2.1/26",)
+    nodes["spark1"].wait_for(f"! systemctl is-active --quiet {REVERT}.timer {REVERT}.service", 300)
+    mistaken = addresses(nodes["spark1"])[RAILS[0]] == ("10.0.2.1/26",)
     run = operator.succeed("site.yml", "--tags", "fabric")
-    assert changed(run)["spark2"] == 0 < changed(run)["spark1"]
+    assert {host: count > 0 for host, count in changed(run).items()} == {"spark1": mistaken, "spark2": False}
     for host in HOSTS:
         found = addresses(nodes[host])
         assert [found[rail] for rail in RAILS] == [(one,) for one in PLANNED[host]]

@@ -31,6 +31,7 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.addresses: dict[str, list[str]] = {}
+        self.names: dict[str, str] = {}
         self.memlock = "infinity"
         self.docker = "loaded"
         self.write("proc/net/route", "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n")
@@ -154,24 +155,30 @@ class Machine:
         return [self.half(port, half, address=given[half], **more) for half in (0, 1)]
 
     def runner(self, argv: Sequence[str]) -> Completed:
-        if list(argv[:3]) == ["ip", "-json", "-4"]:
+        if list(argv[:2]) == ["ip", "-json"] and argv[2] in ("-4", "-6"):
+            family = {"-4": "inet", "-6": "inet6"}[argv[2]]
             found = [
                 {
                     "ifname": name,
                     "addr_info": [
-                        {"family": "inet", "local": one.split("/")[0], "prefixlen": int(one.split("/")[1])}
+                        {"family": family, "local": one.split("/")[0], "prefixlen": int(one.split("/")[1])}
                         for one in own
+                        if (":" in one) == (family == "inet6")
                     ],
                 }
                 for name, own in self.addresses.items()
             ]
             return Completed(0, json.dumps(found), "")
+        if list(argv[:2]) == ["getent", "ahosts"] and argv[2] in self.names:
+            return Completed(0, f"{self.names[argv[2]]} STREAM {argv[2]}\n", "")
         if argv[0] == "systemctl":
             return Completed(0, f"LoadState={self.docker}\nLimitMEMLOCK={self.memlock}\n", "")
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
-    def read(self, *interfaces: str, management: Sequence[str] = (), soft: bool = False) -> dict[str, Any]:
-        return collect(Wanted(interfaces, tuple(management), soft), self.root, self.runner)
+    def read(
+        self, *interfaces: str, management: Sequence[str] = (), soft: bool = False, rails: int = 0
+    ) -> dict[str, Any]:
+        return collect(Wanted(interfaces, tuple(management), soft, rails), self.root, self.runner)
 
     def device(self, name: str) -> dict[str, Any]:
         (found,) = (one for one in self.read()["devices"] if one["interface"] == name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_management import own_session
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted
 from ansible_collections.dgx_vllm.spark.plugins.modules import dgx_vllm_fabric as module
 from machine import SPARK, Machine
@@ -85,7 +86,10 @@ def test_half_a_port_is_named(spark: Machine) -> None:
     spark.half(0, 0)
     spark.half(0, 1, carrier=None, operstate="down")
     found = spark.read()
-    assert rails(found) == [("enp1s0f0np0", "rocep1s0f0")]
+    assert [(one["interface"], one["link"]) for one in found["rails"]] == [
+        ("enp1s0f0np0", True),
+        ("enP2p1s0f0np0", False),
+    ]
     (problem,) = found["problems"]
     assert "enP2p1s0f0np0, the other half of port 0, is down" in problem
     assert "ip link set enP2p1s0f0np0 up" in problem
@@ -148,6 +152,41 @@ def test_an_open_ssh_session_protects_its_interface(spark: Machine) -> None:
     found = spark.read()
     assert found["management"] == ["enP7s7", "enp1s0f0np0"]
     assert rails(found) == [("enP2p1s0f0np0", "roceP2p1s0f0")]
+
+
+@pytest.mark.parametrize("server", ["198.51.100.1", "::ffff:198.51.100.1", "fd00::1"])
+def test_the_own_session_protects_its_interface_at_any_port(spark: Machine, server: str) -> None:
+    """Without a default route, over port 2222, behind a sudo that took the variable away."""
+    names = spark.port(0, A)
+    spark.addresses[names[0]].append("fd00::1/64")
+    spark.write("proc/net/route", "head")
+    spark.write("proc/self/environ", "PATH=/bin\0USER=root")
+    spark.write("proc/self/stat", "30 (python3 (x)) S 20 30 30 0")
+    spark.write("proc/20/environ", "PATH=/bin\0SUDO_USER=operator")
+    spark.write("proc/20/stat", "20 (sudo) S 10 20 20 0")
+    spark.write("proc/10/environ", f"HOME=/\0SSH_CONNECTION=192.0.2.9 40000 {server} 2222\0X=1")
+    assert spark.read()["management"] == [names[0]]
+
+
+def test_other_sessions_at_that_port_protect_theirs(spark: Machine) -> None:
+    spark.port(0, A)
+    spark.write("proc/self/environ", "SSH_CONNECTION=192.0.2.9 40000 192.0.2.11 2222")
+    spark.write("proc/net/tcp", "head\n 0: 416433C6:08AE 026433C6:C350 01 0 0 0 0 0 9 1")
+    assert spark.read()["management"] == ["enP2p1s0f0np0", "enP7s7"]
+
+
+def test_no_session_at_all(spark: Machine) -> None:
+    spark.write("proc/self/stat", "30 (python3) S 1 30 30 0")
+    spark.write("proc/1/environ", "SSH_CONNECTION=broken\0")
+    spark.write("proc/1/stat", "1 (systemd) S 0 1 1 0")
+    assert own_session(spark.root) is None
+
+
+def test_a_name_in_the_inventory_protects_its_interface(spark: Machine) -> None:
+    spark.port(0, A)
+    spark.names = {"spark1.example.com": "198.51.100.65"}
+    found = spark.read(management=["spark1.example.com", "nobody.example.com"])
+    assert found["management"] == ["enP2p1s0f0np0", "enP7s7"]
 
 
 def test_a_default_route_of_ipv6(spark: Machine) -> None:
@@ -222,8 +261,8 @@ def test_the_module_reads_this_machine_in_check_mode(run_module) -> None:
 
 def test_documentation_names_every_option_and_key(spark: Machine) -> None:
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
-    waiting = {name: options.pop(name)["default"] for name in ("rails", "addresses", "timeout")}
-    assert waiting == {"rails": 0, "addresses": [], "timeout": 20}
+    waiting = {name: options.pop(name)["default"] for name in ("addresses", "timeout")}
+    assert waiting == {"addresses": [], "timeout": 0}
     assert {name: option["default"] for name, option in options.items()} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in Wanted()._asdict().items()
     }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import fabric_gate, fabric_history
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted, collect_rails
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan import plan
 from test_fabric_diagnosis import Pair
 from test_fabric_rounds import fleet
@@ -21,8 +21,8 @@ NAMES = ("enp1s0f0np0", "enP2p1s0f0np0")
 
 
 def facts(planned: dict[str, Any]) -> dict[str, Any]:
-    rails = [{"interface": name} for name in NAMES]
-    devices = [{"interface": name, "rdma": f"roce-{name}"} for name in NAMES]
+    rails = [{"rail": number, "interface": name} for number, name in enumerate(NAMES)]
+    devices = [{"interface": name, "rdma": f"roce-{name}", "carrier": True} for name in NAMES]
     return {host: {"rails": rails, "devices": devices} for host in planned["hosts"]}
 
 
@@ -35,12 +35,15 @@ def test_every_link_is_pinged_both_ways_and_measured_once(size: int, rounds: int
     assert found["rounds"] == rounds
     assert sum(len(one["pings"]) for one in tests.values()) == 2 * links
     written = [test for one in tests.values() for part in one["write"] for test in part]
-    assert len(written) == sum(len(one["serve"]) for one in tests.values()) == links
+    assert len(written) == sum(len(part) for one in tests.values() for part in one["serve"]) == links
     ports = Counter((test["to"], test["port"]) for test in written)
     assert set(ports.values()) == {1}
-    served = {(host, one["port"], one["to"]) for host, test in tests.items() for one in test["serve"]}
-    assert served == {(test["to"], test["port"], test["from"]) for test in written}
     for number in range(rounds):
+        served = {
+            (host, one["port"], one["to"]) for host, test in tests.items() for one in test["serve"][number]
+        }
+        clients = [one for test in tests.values() for one in test["write"][number]]
+        assert served == {(one["to"], one["port"], one["from"]) for one in clients}
         ends = [
             end
             for test in tests.values()
@@ -61,7 +64,7 @@ def test_a_missing_rail_and_a_missing_node_are_left_to_the_diagnosis() -> None:
     known["r0n0"] = {**known["r0n0"], "rails": known["r0n0"]["rails"][:1]}
     tests = fabric_gate.gate_plan(planned, known, ["r0"])["tests"]
     assert [len(tests[host]["pings"]) for host in ("r0n0", "r0n1")] == [1, 2]
-    assert len(tests["r0n0"]["serve"]) == 1
+    assert [len(part) for part in tests["r0n0"]["serve"]] == [1]
     del known["r0n1"]
     assert fabric_gate.gate_plan(planned, known, ["r0"])["tests"]["r0n1"]["pings"] == []
 
@@ -69,9 +72,35 @@ def test_a_missing_rail_and_a_missing_node_are_left_to_the_diagnosis() -> None:
 def test_only_pings_beside_a_server_and_without_rdma() -> None:
     planned = plan(fleet([2, 2]))
     found = fabric_gate.gate_plan(planned, facts(planned), ["r0", "r1"], {"r0": ["r0n0"]})
-    assert found["tests"]["r0n0"]["serve"] == []
-    assert len(found["tests"]["r1n0"]["serve"]) == 2
-    assert fabric_gate.gate_plan(planned, facts(planned), ["r0"], rdma=False)["rounds"] == 0
+    assert (found["tests"]["r0n0"]["serve"], found["gathers"]) == ([[]], ["r1"])
+    assert [len(part) for part in found["tests"]["r1n0"]["serve"]] == [2]
+    tcp = fabric_gate.gate_plan(planned, facts(planned), ["r0", "r1"], thresholds={"r1": {"rdma": False}})
+    assert [len(tcp["tests"][host]["serve"][0]) for host in ("r0n0", "r1n0")] == [2, 0]
+    assert tcp["gathers"] == ["r0", "r1"]
+
+
+def test_nothing_is_measured_where_large_packets_do_not_pass() -> None:
+    planned = plan(fleet([4, 2]))
+    gate = fabric_gate.gate_plan(planned, facts(planned), ["r0", "r1"])
+    pings = [{**ping, "ok": True} for test in gate["tests"].values() for ping in test["pings"]]
+    assert fabric_gate.passable(gate, pings) == gate
+    for ping in pings:
+        ping["ok"] = "r0n3" not in (ping["from"], ping["to"]) or ping["rail"] == 1
+    found = fabric_gate.passable(gate, pings)
+    assert found["gathers"] == ["r1"]
+    for kind in ("serve", "write"):
+        left = [one for test in found["tests"].values() for part in test[kind] for one in part]
+        assert len(left) == (6 + 1) * 2 - 3
+        assert not [one for one in left if "r0n3" in (one["from"], one["to"]) and one["rail"] == 0]
+
+
+def test_a_replica_with_a_rail_out_gathers_nothing() -> None:
+    """NCCL on the healthy nodes would wait for the one that does not start."""
+    planned = plan(fleet([2]))
+    known = facts(planned)
+    dead = [{**one, "carrier": number == 1} for number, one in enumerate(known["r0n1"]["devices"])]
+    known["r0n1"] = {**known["r0n1"], "devices": dead}
+    assert fabric_gate.gate_plan(planned, known, ["r0"])["gathers"] == []
 
 
 def test_which_replicas_are_measured() -> None:
@@ -86,11 +115,12 @@ def test_which_replicas_are_measured() -> None:
     assert fabric_gate.to_measure(planned, everybody, r0 + r1, [], True) == ["r0", "r1"]
     assert fabric_gate.to_measure(planned, r0[:1], [], [], True) == []
     assert fabric_gate.busy(planned, ["r0n1"]) == {"r0": ["r0n1"]}
+    assert fabric_gate.busy(planned, ["r0n1", "r1n0"], ["r0"]) == {"r1": ["r1n0"]}
 
 
 def test_beside_a_server_the_table_says_why_there_is_no_bandwidth(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    known = {host: machine.read() for host, machine in pair.machines.items()}
+    known = {host: pair.read(host) for host in pair.machines}
     measured = {"pings": pair.pings, "bandwidth": [], "busy": {"chat": ["spark1"]}}
     found = [
         one for one in FILTERS["fabric_diagnosis"](pair.plan, known, measured) if one["status"] != "pass"
@@ -103,7 +133,7 @@ def test_beside_a_server_the_table_says_why_there_is_no_bandwidth(tmp_path: Path
 
 def test_bandwidth_that_fell_is_named(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    known = {host: machine.read() for host, machine in pair.machines.items()}
+    known = {host: pair.read(host) for host in pair.machines}
     measured: dict[str, Any] = {"pings": pair.pings, "bandwidth": pair.bandwidth, "nccl": {"chat": pair.nccl}}
     history = FILTERS["fabric_history"](measured, pair.plan, "2026-11-25T20:00:00Z")
     assert history["chat"][0]["figures"]["all-gather"] == 22.1
@@ -180,18 +210,19 @@ def test_sentences_of_one_replica() -> None:
 
 
 def test_reading_waits_for_links_and_addresses(tmp_path: Path) -> None:
-    rail = {"rails": [{"interface": "a"}], "addresses": {}}
-    answers = [{"rails": [], "addresses": {}}, rail, {**rail, "addresses": {"a": ["198.51.100.1/26"]}}]
+    rail = {"rails": [{"interface": "a", "link": True}], "addresses": {}}
+    dead = {"rails": [{"interface": "a", "link": False}], "addresses": {"a": ["198.51.100.1/26"]}}
+    answers = [dead, rail, {**rail, "addresses": {"a": ["198.51.100.1/26"]}}]
     waits: list[float] = []
 
     def reader(_: Any) -> dict[str, Any]:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    found = collect_rails(None, 1, ["198.51.100.1/26"], 20, reader, waits.append)  # type: ignore[arg-type]
+    found = collect_rails(Wanted(rails=1), ["198.51.100.1/26"], 20, reader, waits.append)
     assert found["addresses"] == {"a": ["198.51.100.1/26"]}
     assert len(waits) == 2
     answers[:] = [rail]
-    assert collect_rails(None, 2, [], 3, reader, waits.append) == rail  # type: ignore[arg-type]
+    assert collect_rails(Wanted(rails=2), [], 3, reader, waits.append) == rail
     assert len(waits) == 5
 
 
@@ -203,5 +234,9 @@ def test_the_commands_that_are_missing(tmp_path: Path) -> None:
     machine.write("sys/class/net/enp1s0f0np0/mtu", "1500")
     assert FILTERS["fabric_address_commands"](machine.read(), row) == [
         "ip link set dev enp1s0f0np0 up mtu 9000",
+        "ip address add 198.51.100.65/26 dev enP2p1s0f0np0",
+    ]
+    pair.change("spark1", "enp1s0f0np0", "carrier", 0)
+    assert FILTERS["fabric_address_commands"](machine.read(), row) == [
         "ip address add 198.51.100.65/26 dev enP2p1s0f0np0",
     ]

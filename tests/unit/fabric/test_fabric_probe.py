@@ -109,7 +109,9 @@ def test_servers_end_by_themselves(spark: Machine, tmp_path: Path) -> None:
         [TEST, {**TEST, "rdma": ""}], spark.root, lambda argv: started.append(list(argv)), 65536, 5000, 90
     )
     assert [argv[:3] for argv in started] == [["timeout", "90", "ib_write_bw"]]
-    assert wrong == ["enp1s0f0np0 has no RDMA device"]
+    assert [(one["from"], one["rail"], one["gbits"], one["error"]) for one in wrong] == [
+        ("spark2", 0, None, "enp1s0f0np0 has no RDMA device")
+    ]
 
 
 def test_documentation_names_the_options() -> None:

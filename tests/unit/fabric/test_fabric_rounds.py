@@ -50,11 +50,11 @@ def fleet(sizes: list[int], kind: str = "switch") -> dict[str, dict[str, object]
 
 
 @pytest.mark.parametrize(("nodes", "pairs", "rounds"), [(2, 1, 1), (4, 6, 3), (8, 28, 7)])
-def test_time_grows_with_the_nodes_and_not_with_the_pairs(nodes: int, pairs: int, rounds: int) -> None:
+def test_rounds_grow_with_the_nodes_and_not_with_the_pairs(nodes: int, pairs: int, rounds: int) -> None:
     planned = plan(fleet([nodes]))
     assert planned["mistakes"] == []
-    cost = fabric_rounds.cost(fabric_rounds.schedule(list(planned["replicas"].values())), seconds_a_test=5)
-    assert cost == (nodes, pairs, rounds, rounds * 2 * 5, pairs * 2 * 5)
+    found = fabric_rounds.schedule(list(planned["replicas"].values()))
+    assert (sum(map(len, found)), len(found)) == (pairs, rounds)
 
 
 def test_replicas_are_tested_side_by_side() -> None:
@@ -78,4 +78,3 @@ def test_a_ring_tests_the_cables_that_are_there() -> None:
 
 def test_nothing_to_test() -> None:
     assert fabric_rounds.schedule(list(plan(fleet([1, 1]))["replicas"].values())) == []
-    assert fabric_rounds.cost([], 5) == (0, 0, 0, 0, 0)

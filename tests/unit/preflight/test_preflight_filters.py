@@ -27,8 +27,13 @@ def test_wrong_types_are_refused(state, given):
         preflight_table([])
 
 
-def test_ansible_finds_both():
-    assert set(FilterModule().filters()) == {"preflight", "preflight_drift", "preflight_table"}
+def test_ansible_finds_all():
+    assert set(FilterModule().filters()) == {
+        "preflight",
+        "preflight_drift",
+        "preflight_served_drift",
+        "preflight_table",
+    }
 
 
 def test_a_passing_fleet_is_one_line_a_host(node, settings):

@@ -58,6 +58,14 @@ def test_indexes_keep_what_is_given_and_fill_the_rest() -> None:
     assert fabric.indexes({"a": None, "b": 0, "c": None, "d": 5}) == {"a": 1, "b": 0, "c": 2, "d": 5}
 
 
+def test_who_comes_or_goes_moves_only_those_after_it_without_an_index() -> None:
+    fleet = dict.fromkeys(("spark1", "spark2", "spark3", "spark4"))
+    assert fabric.indexes(fleet) == {"spark1": 0, "spark2": 1, "spark3": 2, "spark4": 3}
+    assert fabric.indexes({"spark1": None, "spark3": None, "spark4": 3}) == {
+        "spark1": 0, "spark3": 1, "spark4": 3,
+    }  # fmt: skip
+
+
 def test_an_index_holds_the_addresses_when_a_node_is_taken_out() -> None:
     fleet = replica(4)
     for number, variables in enumerate(fleet.values()):

@@ -6,6 +6,7 @@ After a change that is meant: pytest tests/unit/topology --update-golden, then l
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ def halves(port: int) -> list[dict[str, Any]]:
         {"interface": f"{prefix}p1s0f{port}np{port}", "rdma": f"roce{rdma}p1s0f{port}", "rdma_port": 1}
         for prefix, rdma in (("en", ""), ("enP2", "P2"))
     ]
+
+
+def management(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Addresses of a node whose management network is a VLAN; its parent sorts first and has another one."""
+    number = row["host"].removeprefix("spark")
+    return {
+        "lo": ["127.0.0.1/8"],
+        "enP7s7": [f"203.0.113.{number}/24"],
+        "enP7s7.20": [f"192.0.2.{number}/24"],
+    }
 
 
 FIRST, SECOND, BOTH = halves(0), halves(1), halves(0) + halves(1)
@@ -51,7 +62,7 @@ def rendered(case: str) -> dict[str, Any]:
     for host, row in planned["hosts"].items():
         rails = special.get(host, FIRST)
         found[host] = {
-            "environment": node.environment(row, rails, "enP7s7"),
+            "environment": node.environment(row, rails, management(row)),
             "serve": node.serve_arguments(row) if node.serves(row) else None,
             "container": node.container_arguments(row, rails),
             **({"ray": node.ray_command(row)} if row["executor"] == "ray" else {}),
@@ -99,10 +110,16 @@ def test_with_ray_only_the_head_serves_and_the_dashboard_is_on_the_fabric() -> N
 def test_a_node_with_too_few_cabled_halves_is_refused() -> None:
     row = plan(replica(2))["hosts"]["spark1"]
     with pytest.raises(node.ReplicaError, match="1 cabled half-port and 2 planned rails"):
-        node.environment(row, FIRST[:1])
+        node.environment(row, FIRST[:1], {})
 
 
-def test_a_ring_needs_its_management_interface() -> None:
+def test_in_a_ring_the_dashboard_is_on_loopback() -> None:
+    row = plan(replica(4, fabric_kind="ring", executor="ray"))["hosts"]["spark1"]
+    assert "--dashboard-host=127.0.0.1" in node.ray_arguments(row)
+    assert "--node-ip-address=192.0.2.1" in node.ray_arguments(row)
+
+
+def test_a_ring_node_without_its_control_address_is_refused() -> None:
     row = plan(replica(4, fabric_kind="ring"))["hosts"]["spark1"]
-    with pytest.raises(node.ReplicaError, match=r"no interface with its control address 192\.0\.2\.1"):
-        node.environment(row, BOTH)
+    with pytest.raises(node.ReplicaError, match=r"no interface with its control address 192\.0\.2\.1; write"):
+        node.environment(row, BOTH, {"enP7s7": ["192.0.2.10/24", "203.0.113.1/24"]})
