@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ def task_of(file: str, name: str) -> dict[str, Any]:
     return found
 
 
-def renderer(place: Path) -> Path:
-    """A role with the real defaults, vars and templates, and the real tasks that plan and render a release."""
+def renderer(place: Path, more: Mapping[str, str]) -> Path:
+    """A role with the real defaults, vars and templates, and the real tasks that plan and render a release.
+
+    `more` names expressions that are kept beside those of KEPT.
+    """
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
     for name in ("defaults", "vars", "templates"):
@@ -44,7 +48,6 @@ def renderer(place: Path) -> Path:
     (place / "files").symlink_to(ROOT / "files")
     plan = task_of("validate", "Work out who serves what with whom")
     render = task_of("service", "Render the release")
-    read = task_of("fabric_read", "Read the fabric of the node")["dgx_vllm.spark.dgx_vllm_fabric"]
     keep = {
         "name": "Keep what was rendered",
         "ansible.builtin.copy": {
@@ -52,10 +55,7 @@ def renderer(place: Path) -> Path:
             "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
             "mode": "0600",
         },
-        "vars": {
-            "__kept": {**KEPT, "management_addresses": read["management_addresses"]},
-            "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}",
-        },
+        "vars": {"__kept": {**KEPT, **more}, "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}"},
         "check_mode": False,
     }
     (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")
@@ -76,13 +76,13 @@ def read_cases() -> dict[str, Any]:
     return inventory
 
 
-def render(place: Path, inventory: Path, *words: str) -> dict[str, dict[str, Any]]:
+def render(place: Path, inventory: Path, *words: str, **more: str) -> dict[str, dict[str, Any]]:
     """By host of the inventory: unit and environment file as text, and the lists that they were made from."""
     done = command(
         "ansible-playbook",
         "-i",
         str(inventory),
-        str(renderer(place)),
+        str(renderer(place, more)),
         *words,
         home=place / "home",
         ANSIBLE_ROLES_PATH=str(place / "roles"),
@@ -137,7 +137,8 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     }
     inventory = {"all": {"vars": {**read_cases()["all"]["vars"], **common}, "hosts": hosts}}
     (place / "ring.yml").write_text(json.dumps(inventory), encoding="utf-8")
-    return render(place, place / "ring.yml")
+    read = task_of("fabric_read", "Read the fabric of the node")["dgx_vllm.spark.dgx_vllm_fabric"]
+    return render(place, place / "ring.yml", management_addresses=read["management_addresses"])
 
 
 @pytest.fixture(scope="session")
