@@ -1,0 +1,95 @@
+"""What the role takes away again, and what it leaves because others put it there. Run on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_run import Run
+from stages import Stages
+from test_releases_run import health, node, on_disk, plan
+
+OURS, THEIRS = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
+KEY = "a" * 12
+
+
+def uninstall(place: Path, *foreign: str, **ledger: Any) -> tuple[Stages, Run, Path]:
+    stages = Stages(place, "validate", "state")
+    stages.tool("docker")
+    home = stages.node("one")
+    for path in (
+        f"cache/{KEY}/compiled",
+        "models/hub/models--org--m/blobs/1",
+        "models/hub/.locks/models--org--m/1",
+        *foreign,
+    ):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).touch()
+    absent = {"exists": False}
+    release = {"r1": {"image_id": OURS}, "r2": {"image_id": THEIRS}}
+    state = node(service=absent, watch=absent, daemon_json=absent, releases=release, ledger=ledger)
+    run = stages.run("uninstall", {"one": {**state, "dgx_vllm_remove_weights": True}}, dgx_vllm_model="org/m")
+    assert run.rc == 0, run.failure("one")
+    return stages, run, home
+
+
+def left(home: Path) -> list[str]:
+    return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+
+
+def test_everything_of_the_role_goes(tmp_path: Path) -> None:
+    home = tmp_path / "nodes/one"
+    folders = {"folders": [f"{home}/cache", f"{home}/models"], "caches": [f"{home}/cache/{KEY}"]}
+    stages, _, _ = uninstall(tmp_path, "models/hub/version.txt", "models/.check", images=[OURS], **folders)
+    assert list(home.iterdir()) == []
+    assert [call for call in stages.calls if "docker" in call] == [f"docker image rm --force {OURS}"]
+
+
+def test_what_others_put_there_stays(tmp_path: Path) -> None:
+    home = tmp_path / "nodes/one"
+    foreign = ["cache/pip/x", "models/hub/models--other--m/blobs/1"]
+    folders = {"folders": [f"{home}/cache", f"{home}/models"], "caches": [f"{home}/cache/{KEY}"]}
+    stages, _, _ = uninstall(tmp_path, *foreign, **folders)
+    assert left(home) == foreign
+    assert not [call for call in stages.calls if "docker" in call]
+
+
+@pytest.mark.parametrize("mine", ["my-model/config.json", "hub/version.txt"])
+def test_folders_that_were_there_stay(mine: str, tmp_path: Path) -> None:
+    _, _, home = uninstall(tmp_path, f"models/{mine}", caches=[f"{tmp_path}/nodes/one/cache/{KEY}"])
+    assert left(home) == [f"models/{mine}"]
+    assert (home / "cache").is_dir()
+
+
+def test_an_image_that_was_there_is_not_noted(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, "image_pull")
+    stages.tool("docker", f"echo {OURS}\n")
+    given = node()
+    for image, ours in ((OURS, False), (THEIRS, True)):
+        given["__dgx_vllm_node"]["state"]["image"] = {"present": True, "id": image}
+        run = stages.run("image_get", {"one": given}, dgx_vllm_image_source="pull")
+        assert run.rc == 0, run.failure("one")
+        ledger = stages.node("one", "lib/state/ledger.json")
+        assert (THEIRS in ledger.read_text() if ledger.exists() else False) == ours
+
+
+def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> None:
+    stages = Stages(tmp_path)
+    stages.tool("docker")
+    stages.stub("health", health(True, __dgx_vllm_release="r3"))
+    on_disk(stages, "one")
+    images = {"r0": THEIRS, "r1": OURS, "r2": "sha256:" + "cc" * 32, "r3": "sha256:" + "dd" * 32}
+    caches = [stages.node("one", f"cache/{image[7:19]}") for image in images.values()]
+    for cache in caches:
+        cache.mkdir(parents=True)
+    given = node(
+        releases={name: {"image_id": image} for name, image in images.items()},
+        image={"present": True, "id": images["r3"]},
+        ledger={"caches": [str(cache) for cache in caches], "images": [OURS]},
+    )
+    run = stages.run("verify", {"one": given}, __dgx_vllm_plan=plan("one"))
+    assert run.rc == 0, run.failure("one")
+    assert [cache.exists() for cache in caches] == [False, False, True, True]
+    assert [call for call in stages.calls if "docker" in call] == [f"docker image rm {OURS}"]
+    assert not stages.node("one", "etc/releases/r1").exists()
