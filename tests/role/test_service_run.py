@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_cases
+from cases import read_cases
 from stages import Stages
 
 SYSTEMCTL = """case "$*" in
