@@ -29,7 +29,9 @@ def test_the_others_are_deployed(names: tuple[str, str], tmp_path: Path) -> None
     assert [call for call in stages.calls if "state" not in call] == [
         f"{kept} runtime", f"{kept} image", f"{kept} model", f"{kept} service", f"{gone} uninstall",
     ]  # fmt: skip
-    (table,) = (result["msg"] for task, _, result in run.results() if task.endswith("Preflight") and "msg" in result)
+    (table,) = (
+        result["msg"] for task, _, result in run.results() if task.endswith("Preflight") and "msg" in result
+    )
     assert kept in table
 
 

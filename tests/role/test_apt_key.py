@@ -36,7 +36,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     lines = gpg("--with-colons", "--list-keys", "ours@x").splitlines()
     subkey = [line.split(":")[9] for line in lines if line.startswith("fpr")][1]
     armoured = {user: gpg("--armor", "--export", f"{user}@x") for user in ("ours", "theirs")}
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False, env=dict(os.environ))
+    subprocess.run(
+        ["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False, env=dict(os.environ)
+    )
     return armoured, primary, subkey
 
 

@@ -1,4 +1,4 @@
-"""The stages that put releases into service and back, run on this machine; what systemd and the server do is stubbed."""
+"""The stages that put releases into service and back, run on this machine; systemd and the server are stubs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def plan(*members: str) -> dict[str, Any]:
     return {"hosts": hosts, "mistakes": []}
 
 
-def node(release: str = "r2", current: str | None = "r2", previous: str | None = "r1", **more: Any) -> dict[str, Any]:
+def node(
+    release: str = "r2", current: str | None = "r2", previous: str | None = "r1", **more: Any
+) -> dict[str, Any]:
     release_of = {"image_id": IMAGE, "host": "127.0.0.1", "port": 8000}
     state = {
         "service": {"release": release, "exists": True, "active_state": "active", "enabled": True},
@@ -37,7 +39,12 @@ def node(release: str = "r2", current: str | None = "r2", previous: str | None =
 def health(healthy: bool, name: str = "__dgx_vllm_health", **more: Any) -> dict[str, Any]:
     """A stub's task that finds the server healthy or not."""
     word = "fine" if healthy else "no token"
-    found = {"healthy": healthy, "msg": f"{{{{ inventory_hostname }}}}: {word}", "evidence": {}, "invocation_id": "i"}
+    found = {
+        "healthy": healthy,
+        "msg": f"{{{{ inventory_hostname }}}}: {word}",
+        "evidence": {},
+        "invocation_id": "i",
+    }
     return {"ansible.builtin.set_fact": {name: found, **more}}
 
 

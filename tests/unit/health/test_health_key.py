@@ -30,6 +30,8 @@ def test_the_file_is_read_where_no_key_is_given(
     api_key: str, status: str, env_file: str, vllm: Any, run_module: Callable[..., dict[str, Any]]
 ) -> None:
     vllm.told.key = KEY
-    result = run_module("dgx_vllm_health", port=vllm.port, mode="full", api_key=api_key, api_key_file=env_file)
+    result = run_module(
+        "dgx_vllm_health", port=vllm.port, mode="full", api_key=api_key, api_key_file=env_file
+    )
     assert {row["status"] for row in result["checks"] if row["check"] == "models"} == {status}
     assert KEY not in json.dumps(result)
