@@ -154,6 +154,13 @@ def docker(state: State, settings: Settings) -> Verdict:
         return warned(
             "not installed", "Docker will be installed", "nothing to do, unless you want your own package"
         )
+    package, wanted = settings.get("docker_package", "docker.io"), settings.get("docker_version")
+    if wanted and state["packages"][package] is None:
+        return failed(
+            f"{engine['version'] or 'an engine'} without the package {package}",
+            f"dgx_vllm_docker_version ({wanted}) would install {package} over the engine of another package",
+            "empty dgx_vllm_docker_version, or name the package of this engine in dgx_vllm_docker_package",
+        )
     if not engine["running"]:
         return warned(
             "installed, not running",

@@ -186,15 +186,22 @@ def port(state: State, settings: Settings) -> Verdict:
 
 
 def exposure(state: State, settings: Settings) -> Verdict:
-    """An address that others can reach needs a key; even with one some paths of vLLM stay open."""
+    """Listening on all addresses needs a key, and one address that others reach should have one.
+
+    Even with a key some paths of vLLM stay open.
+    """
     host = str(settings.get("host", "127.0.0.1"))
     address = _address(host)
     if address is not None and address.is_loopback:
         return passed(host, "only this machine reaches the server")
     if settings.get("api_key_set"):
         return passed(host, "a key guards /v1 only; /tokenize, /pause and /invocations stay open")
-    return warned(
-        host,
-        "everybody who reaches this address can use the server without a key",
-        "set dgx_vllm_api_key (from Ansible Vault), or dgx_vllm_host to 127.0.0.1 with a proxy in front",
+    reason = "everybody who reaches this address can use the server without a key"
+    remedy = "set dgx_vllm_api_key (from Ansible Vault), or dgx_vllm_host to 127.0.0.1 with a proxy in front"
+    if address is None or not address.is_unspecified:
+        return warned(host, reason, remedy)
+    return failed(
+        f"{host} without a key",
+        reason,
+        f"{remedy}, or put exposure into dgx_vllm_preflight_accept where that is meant",
     )

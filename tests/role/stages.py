@@ -1,4 +1,4 @@
-"""Run the role's real tasks here, with stubs for some stages and commands that only note what they were asked."""
+"""Run the role's real tasks on this machine, with stubs for some stages and commands that only note their calls."""
 
 from __future__ import annotations
 

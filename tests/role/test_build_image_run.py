@@ -34,7 +34,7 @@ class Machine:
         tasks.mkdir(parents=True)
         for name in ("defaults", "vars", "templates", "meta"):
             (tasks.parent / name).symlink_to(ROLE / name)
-        for path in (ROLE / "tasks").glob("build_image*.yml"):
+        for path in [*(ROLE / "tasks").glob("build_image*.yml"), ROLE / "tasks/registry_login.yml"]:
             (tasks / path.name).symlink_to(path)
         (tasks / "state.yml").write_text("[]", encoding="utf-8")
         (place / "files").symlink_to(ROOT / "files")
@@ -78,9 +78,10 @@ def test_wheel_mode_and_push(machine: Machine) -> None:
     assert status == 0, said
     assert "wheel mode, vLLM 0.33.0" in said and "word-for-tests" not in said
     assert calls[0].startswith("build --file ") and "BASE_IMAGE" not in calls[0] and "RAY" not in calls[0]
-    assert calls[-2:] == [
+    assert calls[-3:] == [
         "login --username me --password-stdin registry.example.com",
         "push --quiet registry.example.com/dgx-vllm:1",
+        "logout registry.example.com",
     ]
     assert (machine.place / "password").read_text() == "word-for-tests"
 

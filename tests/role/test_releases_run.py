@@ -1,4 +1,4 @@
-"""The stages that put releases into service and back, run here; what systemd and the server do is stubbed."""
+"""The stages that put releases into service and back, run on this machine; systemd and the server are stubs."""
 
 from __future__ import annotations
 

@@ -93,3 +93,18 @@ def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> 
     assert [cache.exists() for cache in caches] == [False, False, True, True]
     assert [call for call in stages.calls if "docker" in call] == [f"docker image rm {OURS}"]
     assert not stages.node("one", "etc/releases/r1").exists()
+
+
+@pytest.mark.parametrize("pulled", [True, False])
+def test_the_registry_password_does_not_stay(pulled: bool, tmp_path: Path) -> None:
+    stages = Stages(tmp_path, "state")
+    note = 'echo "$DOCKER_CONFIG" >>"$AT/config"; '
+    stages.tool(
+        "docker", f'{note}case $1 in login) cat >"$AT/password" ;; pull) {str(pulled).lower()} ;; esac\n'
+    )
+    login = {"dgx_vllm_registry_username": "me", "dgx_vllm_registry_password": "word-for-tests"}
+    run = stages.run("image_pull", {"one": node()}, dgx_vllm_image="registry.example.com/i:1", **login)
+    assert (run.failure("one") == "") == pulled
+    assert (tmp_path / "password").read_text() == "word-for-tests"
+    assert [call.split()[1] for call in stages.calls if "docker" in call] == ["login", "pull", "logout"]
+    assert (tmp_path / "config").read_text().splitlines() == [str(stages.node("one", "etc/docker"))] * 3

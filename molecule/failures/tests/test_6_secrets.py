@@ -44,6 +44,10 @@ def test_mode_of(node: Node, path: str, mode: str) -> None:
     assert node.sh(f"stat -Lc '%a %U:%G' {path}") == mode
 
 
+def test_the_registry_login_does_not_stay(node: Node) -> None:
+    assert "registry.bed.test" not in node.sh("cat /etc/dgx-vllm/docker/config.json")
+
+
 def test_every_environment_file_is_roots_alone(node: Node) -> None:
     modes = node.sh("stat -c '%a %U:%G' /etc/dgx-vllm/releases/*/vllm.env").splitlines()
     assert set(modes) == {"600 root:root"}
