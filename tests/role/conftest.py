@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_run import ROOT, command
+from stages import read_cases
 
-HERE = Path(__file__).resolve().parent
 ROLE = ROOT / "roles/dgx_vllm"
 KEPT = {
     "draft": "{{ __dgx_vllm_draft }}",
@@ -58,18 +58,6 @@ def renderer(place: Path) -> Path:
     play = {"hosts": "all", "gather_facts": False, "roles": ["dgx_vllm"]}
     (place / "render.yml").write_text(json.dumps([play]), encoding="utf-8")
     return place / "render.yml"
-
-
-def read_cases() -> dict[str, Any]:
-    """The inventory cases.yml, and one more case: all numbers and booleans as `-e name=value` would give them."""
-    inventory = yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))
-    hosts = inventory["all"]["hosts"]
-    hosts["everything_as_strings"] = {
-        name: str(value).lower() if isinstance(value, (bool, int, float)) else value
-        for name, value in hosts["everything"].items()
-    }
-    assert isinstance(inventory, dict)
-    return inventory
 
 
 def render(place: Path, inventory: Path, *words: str) -> dict[str, dict[str, Any]]:

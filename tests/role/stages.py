@@ -8,11 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible_run import LOCAL, ROOT, Run, play
 
 ROLE = ROOT / "roles/dgx_vllm"
 NOTE = '#!/bin/sh\necho "$(basename "$0") $*" >>"$AT/calls"\n'
 Tasks = list[dict[str, Any]]
+
+
+def read_cases() -> dict[str, Any]:
+    """The inventory cases.yml, and one more case: all numbers and booleans as `-e name=value` would give them."""
+    inventory = yaml.safe_load(Path(__file__).with_name("cases.yml").read_text(encoding="utf-8"))
+    hosts = inventory["all"]["hosts"]
+    hosts["everything_as_strings"] = {
+        name: str(value).lower() if isinstance(value, (bool, int, float)) else value
+        for name, value in hosts["everything"].items()
+    }
+    assert isinstance(inventory, dict)
+    return inventory
 
 
 class Stages:

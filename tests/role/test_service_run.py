@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_cases
-from stages import Stages
+from stages import Stages, read_cases
 
 SYSTEMCTL = """case "$*" in
   *show*) printf 'Id=%s\\nLoadState=loaded\\nActiveState=active\\n' dgx-vllm-watch.service ;;
