@@ -106,7 +106,10 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     place = tmp_path_factory.mktemp("ring")
     hosts = {}
     for number in range(1, 5):
-        rails = [{"interface": f"rail{rail}", "rdma": f"mlx5_{rail}", "rdma_port": 1} for rail in range(4)]
+        rails = [
+            {"interface": f"rail{rail}", "link": True, "rdma": f"mlx5_{rail}", "rdma_port": 1}
+            for rail in range(4)
+        ]
         addresses = {"enP7s7": [f"203.0.113.{number}/24"], "enP7s7.20": [f"192.0.2.{number}/24"]}
         hosts[f"spark{number}"] = {
             "ansible_host": f"203.0.113.{number}",
