@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from bed import plug
 from node import Node
-from runs import Operator
+from runs import Operator, one_line
 
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 
@@ -54,7 +54,8 @@ def test_no_model_is_loaded_over_a_fabric_that_is_not_right(
 ) -> None:
     worker.sh(f"ip link set {RAILS[0]} mtu 1500")
     run = operator.fail("site.yml")
-    assert "MTU" in run.message
+    assert "spark2 lacks planned addresses or the MTU 9000 on its rails" in one_line(run.output)
+    assert "nothing is known of this node's fabric. mend what stopped this host" in run.message
     assert head.host.run("systemctl is-active dgx-vllm").stdout.strip() != "active"
     worker.sh(f"ip link set {RAILS[0]} mtu 9000")
     operator.succeed("site.yml")
