@@ -47,6 +47,15 @@ def test_the_dashboard_is_on_the_fabric_or_nowhere(head: Node) -> None:
     assert "10.203." not in found
 
 
+def test_a_head_whose_watch_is_away_is_not_taken_for_dead(head: Node, worker: Node) -> None:
+    run = worker.property("InvocationID")
+    head.sh("systemctl stop dgx-vllm-watch")
+    time.sleep(40)
+    head.sh("systemctl start dgx-vllm-watch")
+    assert worker.property("InvocationID") == run, worker.sh("journalctl --no-pager -n 25 -u dgx-vllm-watch")
+    assert head.completes()
+
+
 def test_a_killed_worker_is_healed(head: Node, worker: Node) -> None:
     runs = [node.property("InvocationID") for node in (head, worker)]
     worker.sh("docker kill dgx-vllm")
