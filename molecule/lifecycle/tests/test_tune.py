@@ -43,7 +43,9 @@ def test_tuned_and_back_in_service(operator: Operator, node: Node) -> None:
     before = node.current
     run = operator.start("playbooks/tune.yml", **TUNE)
     # A container of the same name makes the plan before.
-    node.wait_for("docker inspect dgx-vllm-tune --format '{{.Args}}' | grep -v -e --plan | grep -q -e --output", 600)
+    node.wait_for(
+        "docker inspect dgx-vllm-tune --format '{{.Args}}' | grep -v -e --plan | grep -q -e --output", 600
+    )
     assert node.property("ActiveState") == "inactive", "the server must be stopped while its GPU is measured"
     box = json.loads(node.sh("docker inspect dgx-vllm-tune"))[0]["HostConfig"]
     assert (box["Privileged"], box["CapDrop"], box["NetworkMode"]) == (False, ["ALL"], "none")
