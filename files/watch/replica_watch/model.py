@@ -23,6 +23,9 @@ READY = "ready"
 
 RUNNING = (STARTING, READY)
 
+UNKNOWN = "unknown"
+"""State of a unit about which systemd did not answer."""
+
 STOPPED_BY_ORDER = 143
 """What vLLM's container ends with after SIGTERM. By itself it ends with another status, 0 among them."""
 

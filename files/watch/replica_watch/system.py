@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from replica_watch.model import Metrics, Report, Unit
+from replica_watch.model import UNKNOWN, Metrics, Report, Unit
 
 Run = Callable[[Sequence[str], float], tuple[int, str]]
 """(argument vector, timeout in s) -> (return code, standard output); 127 for what is not there or too slow."""
@@ -48,11 +48,11 @@ class SystemdUnits:
         self._unit, self._container, self._run = unit, container, runner
 
     def show(self) -> Unit:
-        """What systemd says now; a systemd that does not answer looks like a unit on its way."""
+        """What systemd says now; UNKNOWN when it does not answer in time."""
         code, text = self._run(["systemctl", "show", self._unit, f"--property={','.join(PROPERTIES)}"], 10.0)
         found = dict(line.partition("=")[::2] for line in text.splitlines())
         if code != 0 or "ActiveState" not in found:
-            return Unit("reloading")
+            return Unit(UNKNOWN)
         return Unit(
             active=found["ActiveState"],
             run=found.get("InvocationID", ""),

@@ -20,6 +20,7 @@ from replica_watch.model import (
     STARTING,
     STOPPED,
     STOPPED_BY_ORDER,
+    UNKNOWN,
     UP,
     Api,
     Report,
@@ -74,6 +75,8 @@ class Watch:
             self._seen.setdefault(host, now)
             if peers.get(host) is not None:
                 self._seen[host] = now
+        if unit.active == UNKNOWN:
+            return
         if self._is_being_stopped(unit):
             self._stopped(unit, peers)
             return
@@ -188,7 +191,7 @@ class Watch:
             self._ended(unit, peers)
             return
         if mine.run and unit.up:
-            self._serving(now, peers)
+            self._serving(now, unit, peers)
 
     def _ended(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if self._units.shutting_down():
@@ -204,9 +207,8 @@ class Watch:
         self._say("was stopped, so the replica stops")
         self._end(STOPPED, unit, hard=False)
 
-    def _serving(self, now: float, peers: Mapping[str, Optional[Report]]) -> None:
-        mine, unit = self.report, self._units.show()
-        gone = self._gone(now)
+    def _serving(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        mine, gone = self.report, self._gone(now)
         if self.settings.is_head:
             ready, fault = self._checks.look(now, mine.phase == READY, bool(gone) and mine.phase == READY)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fake_world import AT_ONCE, SOFT_STOP_SECONDS, World, phases
+from replica_watch.model import UNKNOWN, Unit
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])
@@ -80,3 +81,18 @@ def test_a_replica_that_was_stopped_stays_stopped_over_a_reboot_of_the_watch(wor
         node.new_watch()
     world.run(600)
     assert set(world.runs()) == {1}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_systemd_that_does_not_answer_is_no_start(stopped: bool) -> None:
+    world = World(2)
+    world.until_served()
+    if stopped:
+        world.head.stop()
+        world.run(40)
+    before, show = world.runs(), world.worker.show
+    world.worker.show = lambda: Unit(UNKNOWN)  # type: ignore[method-assign]
+    world.run(20)
+    world.worker.show = show  # type: ignore[method-assign]
+    world.run(120)
+    assert world.runs() == before, world.story()

@@ -166,8 +166,7 @@ class Recorder:
 def test_the_unit_as_systemd_shows_it() -> None:
     shown = "ActiveState=failed\nInvocationID=ab\nExecMainStatus=137\nMainPID=0\nResult=exit-code\n"
     assert SystemdUnits("u", "c", Recorder(shown)).show() == Unit("failed", "ab", 137, 0, "exit-code")
-    silent = SystemdUnits("u", "c", Recorder("", 127)).show()
-    assert (silent.up, silent.down) == (True, False)
+    assert SystemdUnits("u", "c", Recorder("", 127)).show() == Unit("unknown")
 
 
 def test_the_order_to_stop_comes_before_the_kill() -> None:
