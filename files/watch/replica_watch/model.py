@@ -59,13 +59,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unit:
-    """The server's unit as systemd shows it; `run` is the invocation ID, `status` the last exit status."""
+    """The server's unit as systemd shows it; `run` is the invocation ID, `status` the last exit status.
+
+    `ordered`: the unit was being stopped before its server ended, so the server did not end by itself.
+    """
 
     active: str
     run: str = ""
     status: int = 0
     main_pid: int = 0
     result: str = "success"
+    ordered: bool = False
 
     @property
     def up(self) -> bool:

@@ -20,7 +20,10 @@ from replica_watch.model import UNKNOWN, Metrics, Report, Unit
 Run = Callable[[Sequence[str], float], tuple[int, str]]
 """(argument vector, timeout in s) -> (return code, standard output); 127 for what is not there or too slow."""
 
-PROPERTIES = ("ActiveState", "InvocationID", "ExecMainStatus", "MainPID", "Result")
+PROPERTIES = (
+    "ActiveState", "InvocationID", "ExecMainStatus", "MainPID", "Result", "ActiveExitTimestampMonotonic",
+    "ExecMainExitTimestampMonotonic",
+)  # fmt: skip
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})?\s+([0-9.eE+-]+)", re.MULTILINE)
 MAX_BODY = 4 * 1024 * 1024
 
@@ -59,6 +62,9 @@ class SystemdUnits:
             status=_whole(found.get("ExecMainStatus", "")),
             main_pid=_whole(found.get("MainPID", "")),
             result=found.get("Result", ""),
+            ordered=0
+            < _whole(found.get("ActiveExitTimestampMonotonic", ""))
+            < _whole(found.get("ExecMainExitTimestampMonotonic", "")),
         )
 
     def start(self) -> None:

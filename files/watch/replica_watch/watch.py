@@ -197,7 +197,7 @@ class Watch:
         if self._units.shutting_down():
             return
         # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
-        if unit.status == STOPPED_BY_ORDER or not unit.run:
+        if unit.ordered or unit.status == STOPPED_BY_ORDER or not unit.run:
             self._stopped(unit, peers)
             return
         self._fault(unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")

@@ -96,3 +96,15 @@ def test_a_systemd_that_does_not_answer_is_no_start(stopped: bool) -> None:
     world.worker.show = show  # type: ignore[method-assign]
     world.run(120)
     assert world.runs() == before, world.story()
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_stop_that_is_over_between_two_looks(world: World, role: str) -> None:
+    """An idle server ends within a second, and with status 0."""
+    node = getattr(world, role)
+    node.ends(0, "success")
+    run = node.run
+    node.show = lambda: Unit("inactive", run, 0, 0, "success", ordered=True)
+    world.run(40)
+    assert phases(world) == {"stopped"}, world.story()
+    assert set(world.runs()) == {1}

@@ -166,6 +166,10 @@ class Recorder:
 def test_the_unit_as_systemd_shows_it() -> None:
     shown = "ActiveState=failed\nInvocationID=ab\nExecMainStatus=137\nMainPID=0\nResult=exit-code\n"
     assert SystemdUnits("u", "c", Recorder(shown)).show() == Unit("failed", "ab", 137, 0, "exit-code")
+    moments = "ActiveExitTimestampMonotonic={}\nExecMainExitTimestampMonotonic={}\n"
+    for left, ended, ordered in ((5, 7, True), (7, 7, False), (9, 7, False), (0, 7, False), (0, 0, False)):
+        unit = SystemdUnits("u", "c", Recorder(shown + moments.format(left, ended))).show()
+        assert unit.ordered == ordered
     assert SystemdUnits("u", "c", Recorder("", 127)).show() == Unit("unknown")
 
 
