@@ -211,16 +211,16 @@ class Watch:
         mine, gone = self.report, self._gone(now)
         if self.settings.is_head:
             ready, fault = self._checks.look(now, mine.phase == READY, bool(gone) and mine.phase == READY)
+            if fault and gone:
+                fault = f"{', '.join(gone)} is gone"
         else:
             head = peers.get(self.settings.head)
             ready = head is not None and head.phase == READY and head.generation == mine.generation
             # Of the others the head tells, by a completion that does not come.
-            gone = [host for host in gone if host == self.settings.head]
-            lost = bool(gone) and mine.phase == READY and not self._head_listens()
-            fault = "the head does not listen" if lost else ""
+            lost = self.settings.head in gone and mine.phase == READY and not self._head_listens()
+            fault = f"{self.settings.head} is gone" if lost else ""
         if fault:
-            reason = f"{', '.join(gone)} is gone" if gone else fault
-            self._fault(unit, peers, reason, counted=not gone)
+            self._fault(unit, peers, fault, counted=not gone)
         elif mine.phase == STARTING and ready:
             mine.phase, mine.ready_at = READY, self._date()
             self._say(f"generation {mine.generation} is ready after {now - self._began:.0f} s")
@@ -267,16 +267,17 @@ class Watch:
         delay = limits.backoff * 2 ** (len(mine.restarts) - 1) if mine.restarts else 0.0
         delay = min(delay, limits.backoff_limit)
         mine.restarts.append(date)
-        self._next(peers, UP, f"{reason} (seen by {limits.host})")
-        self._pause(delay)
+        self._next(peers, UP, f"{reason} (seen by {limits.host})", delay)
         self._say(f"{reason}: the replica restarts{f' after {delay:.0f} s' if delay else ''}")
         self._end(HELD, unit, hard=True)
 
-    def _next(self, peers: Mapping[str, Optional[Report]], desired: str, reason: str) -> None:
+    def _next(
+        self, peers: Mapping[str, Optional[Report]], desired: str, reason: str, pause: float = 0.0
+    ) -> None:
         known = [one.generation for one in peers.values() if one is not None]
         self.report.generation = max([self.report.generation, *known]) + 1
         self.report.desired, self.report.reason = desired, reason
-        self._pause(0.0)
+        self._pause(pause)
 
     def _pause(self, seconds: float) -> None:
         """Keep the generation from starting here for a while; the report tells the peers how long."""
