@@ -21,8 +21,8 @@ Run = Callable[[Sequence[str], float], tuple[int, str]]
 """(argument vector, timeout in s) -> (return code, standard output); 127 for what is not there or too slow."""
 
 PROPERTIES = (
-    "ActiveState", "InvocationID", "ExecMainStatus", "MainPID", "Result", "ActiveExitTimestampMonotonic",
-    "ExecMainExitTimestampMonotonic",
+    "ActiveState", "InvocationID", "ExecMainStatus", "MainPID", "Result", "ExecMainStartTimestampMonotonic",
+    "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
 )  # fmt: skip
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})?\s+([0-9.eE+-]+)", re.MULTILINE)
 MAX_BODY = 4 * 1024 * 1024
@@ -62,7 +62,8 @@ class SystemdUnits:
             status=_whole(found.get("ExecMainStatus", "")),
             main_pid=_whole(found.get("MainPID", "")),
             result=found.get("Result", ""),
-            ordered=0
+            # The unit may have left "active" for the last time in an earlier run.
+            ordered=_whole(found.get("ExecMainStartTimestampMonotonic", ""))
             < _whole(found.get("ActiveExitTimestampMonotonic", ""))
             < _whole(found.get("ExecMainExitTimestampMonotonic", "")),
         )

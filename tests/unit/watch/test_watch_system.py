@@ -170,6 +170,8 @@ def test_the_unit_as_systemd_shows_it() -> None:
     for left, ended, ordered in ((5, 7, True), (7, 7, False), (9, 7, False), (0, 7, False), (0, 0, False)):
         unit = SystemdUnits("u", "c", Recorder(shown + moments.format(left, ended))).show()
         assert unit.ordered == ordered
+    later = f"ExecMainStartTimestampMonotonic=6\n{moments.format(5, 7)}"
+    assert not SystemdUnits("u", "c", Recorder(shown + later)).show().ordered, "left active in the run before"
     assert SystemdUnits("u", "c", Recorder("", 127)).show() == Unit("unknown")
 
 
