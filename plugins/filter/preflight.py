@@ -8,6 +8,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import preflight as judge
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import drift, served_drift
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_fabric import fabric_rows
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table as render
 
 
@@ -48,6 +49,11 @@ def preflight_served_drift(
     return [row._asdict() for row in served_drift(_nodes(hostvars, members), settings)]
 
 
+def preflight_fabric(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows about the rails that are planned for a node."""
+    return [one._asdict() for one in fabric_rows(facts, row)]
+
+
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
     """The rows of every host as one plain table."""
     if not isinstance(rows_by_host, Mapping):
@@ -66,6 +72,7 @@ class FilterModule:
         return {
             "preflight": preflight,
             "preflight_drift": preflight_drift,
+            "preflight_fabric": preflight_fabric,
             "preflight_served_drift": preflight_served_drift,
             "preflight_table": preflight_table,
         }

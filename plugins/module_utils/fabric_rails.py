@@ -114,22 +114,28 @@ def _places(able: Sequence[Device], wanted: Wanted) -> dict[int, Device]:
     return {**found, **dict(enumerate(others, len(found)))}
 
 
+def refused(found: Sequence[Device], wanted: Wanted) -> list[str]:
+    """Sentences about interfaces that are named as rails and can be none; no cable and no package mends them."""
+    sentences = []
+    for name in wanted.interfaces:
+        one = next((one for one in found if one["interface"] == name), None)
+        if one is None or not one["exists"]:
+            sentences.append(
+                f"dgx_vllm_fabric_interfaces names {name}, which this machine does not have; correct it."
+            )
+        elif _unfit(one, wanted):
+            sentences.append(
+                f"{name} {_unfit(one, wanted)}, so it can be no rail; take it out of dgx_vllm_fabric_interfaces."
+            )
+    return sentences
+
+
 def choose(found: Sequence[Device], wanted: Wanted) -> tuple[list[dict[str, Any]], list[str]]:
     """The rails in order, port 0 and its first half first, and sentences about what stands in the way.
 
     A half of a cabled port without a `link` is a rail too: it has its place in the plan and in netplan's file.
     """
-    problems: list[str] = []
-    for name in wanted.interfaces:
-        one = next((one for one in found if one["interface"] == name), None)
-        if one is None or not one["exists"]:
-            problems.append(
-                f"dgx_vllm_fabric_interfaces names {name}, which this machine does not have; correct it."
-            )
-        elif _unfit(one, wanted):
-            problems.append(
-                f"{name} {_unfit(one, wanted)}, so it can be no rail; take it out of dgx_vllm_fabric_interfaces."
-            )
+    problems = refused(found, wanted)
     able = [one for one in found if not _unfit(one, wanted) and one["exists"]]
     placed = sorted(_places(able, wanted).items())
     linked = {one["interface"] for _, one in placed if one["carrier"]}
@@ -199,6 +205,7 @@ def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dic
         "devices": found,
         "rails": rails,
         "problems": problems,
+        "refused": refused(found, wanted),
         "management": sorted(name for name in kept if name != "lo"),
         "addresses": {name: own for name, own in owned.items() if own},
         "modules": sysfs.modules(root),

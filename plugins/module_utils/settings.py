@@ -152,6 +152,12 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
             f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its "
             "nodes the same dgx_vllm_replica in the inventory."
         )
+    interfaces, rails = values["fabric_interfaces"], len(row["rails"])
+    if size > 1 and interfaces and not len(set(interfaces)) == len(interfaces) == rails:
+        yield (
+            f"dgx_vllm_fabric_interfaces names {', '.join(interfaces)} on {row['host']}; name {rails} different "
+            "interfaces, one for each planned rail in its order (playbooks/topology.yml), or none to find them."
+        )
     for name, known in (("watch_limits", WATCH_LIMITS), ("fabric_thresholds", tuple(THRESHOLDS))):
         for key, value in values[name].items():
             if key not in known:

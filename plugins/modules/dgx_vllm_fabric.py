@@ -93,6 +93,11 @@ fabric:
       type: list
       elements: str
       returned: always
+    refused:
+      description: Those of I(problems) about interfaces that are named as rails and can be none.
+      type: list
+      elements: str
+      returned: always
     management:
       description: Interfaces that can be no rail, and what they stand on.
       type: list

@@ -31,6 +31,7 @@ def test_ansible_finds_all():
     assert set(FilterModule().filters()) == {
         "preflight",
         "preflight_drift",
+        "preflight_fabric",
         "preflight_served_drift",
         "preflight_table",
     }

@@ -20,8 +20,8 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text
 GOOD = {**DEFAULTS, "dgx_vllm_model": "org/name"}
 
 
-ALONE = {"host": "spark1", "replica": "spark1", "world_size": 1}
-PAIR = {"host": "spark1", "replica": "chat", "world_size": 2}
+ALONE = {"host": "spark1", "replica": "spark1", "world_size": 1, "rails": []}
+PAIR = {"host": "spark1", "replica": "chat", "world_size": 2, "rails": [{"rail": 0}, {"rail": 1}]}
 
 
 def judged(row: dict[str, Any] | None = None, **changes: Any) -> list[str]:
@@ -173,6 +173,17 @@ def test_a_pair_with_tensor_or_pipeline_parallelism() -> None:
     assert judged(PAIR, replica="chat", pipeline_parallel_size=2) == []
     (sentence,) = judged(PAIR, replica="chat", tensor_parallel_size=2, pipeline_parallel_size=2)
     assert "is 4, but the replica chat has 2 nodes" in sentence
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
+def test_each_rail_has_one_interface(names: list[str]) -> None:
+    given = {"replica": "chat", "tensor_parallel_size": 2}
+    (sentence,) = judged(PAIR, fabric_interfaces=names, **given)
+    assert sentence.startswith(
+        f"dgx_vllm_fabric_interfaces names {', '.join(names)} on spark1; name 2 different"
+    )
+    assert judged(PAIR, fabric_interfaces=["a", "b"], **given) == []
+    assert judged(fabric_interfaces=names) == []
 
 
 def test_a_replica_that_only_the_play_knows_is_refused() -> None:
