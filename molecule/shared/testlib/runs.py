@@ -179,7 +179,7 @@ class Started:
     file: Path
     begun: float
 
-    def wait(self, limit: float = 900) -> Run:
+    def wait(self, limit: float = 1800) -> Run:
         """Wait for the end, at most `limit` seconds; no secret may be in the output."""
         try:
             status = self.process.wait(limit)
