@@ -27,10 +27,13 @@ def _overlaps(facts: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Row]
     """Planned subnets that the node already reaches over something that is no rail."""
     planned = {rail["address"]: ipaddress.IPv4Interface(rail["address"]).network for rail in row["rails"]}
     rails = {rail["interface"] for rail in facts["rails"]}
+    management = facts["management"]
     written = netplan.given(facts["netplan"]["text"])
     for interface, addresses in facts["addresses"].items():
         for address in addresses:
-            if interface in rails or address in planned or (interface, address) in written:
+            if interface in rails or (interface, address) in written:
+                continue
+            if address in planned and interface not in management:
                 continue
             network = ipaddress.IPv4Interface(address).network
             for rail, subnet in enumerate(planned.values()):

@@ -77,3 +77,8 @@ def test_a_planned_address_on_a_port_without_a_link_is_no_overlap(cabled: Machin
         (cabled.root / f"sys/class/net/{name}/carrier").write_text("0\n")
     cabled.addresses |= {"enp1s0f0np0": ["198.51.100.1/26"], "enP2p1s0f0np0": ["198.51.100.65/26"]}
     assert failed(cabled) == []
+
+
+def test_a_planned_address_on_the_management_interface_is_one(cabled: Machine) -> None:
+    cabled.addresses["enP7s7"] = ["198.51.100.1/26"]
+    assert failed(cabled) == ["198.51.100.0/26, planned for rail 0, overlaps 198.51.100.0/26 of enP7s7"]
