@@ -130,12 +130,15 @@ def refused(found: Sequence[Device], wanted: Wanted) -> list[str]:
     return sentences
 
 
-def choose(found: Sequence[Device], wanted: Wanted) -> tuple[list[dict[str, Any]], list[str]]:
+def choose(
+    found: Sequence[Device], wanted: Wanted, refusals: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The rails in order, port 0 and its first half first, and sentences about what stands in the way.
 
+    `refusals` are those of `refused`, and come first.
     A half of a cabled port without a `link` is a rail too: it has its place in the plan and in netplan's file.
     """
-    problems = refused(found, wanted)
+    problems = [*refusals]
     able = [one for one in found if not _unfit(one, wanted) and one["exists"]]
     placed = sorted(_places(able, wanted).items())
     linked = {one["interface"] for _, one in placed if one["carrier"]}
@@ -200,12 +203,13 @@ def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dic
             for one in sysfs.devices(root, owned, wanted.interfaces)
         ]
     )
-    rails, problems = choose(found, wanted)
+    refusals = refused(found, wanted)
+    rails, problems = choose(found, wanted, refusals)
     return {
         "devices": found,
         "rails": rails,
         "problems": problems,
-        "refused": refused(found, wanted),
+        "refused": refusals,
         "management": sorted(name for name in kept if name != "lo"),
         "addresses": {name: own for name, own in owned.items() if own},
         "modules": sysfs.modules(root),

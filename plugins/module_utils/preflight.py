@@ -7,12 +7,18 @@ have reported is marked so.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import Callable
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import preflight_host as on_host
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import preflight_server as on_server
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import NAMES as DRIFT
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import Settings, State, Verdict, failed
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import (
+    Row,
+    Settings,
+    State,
+    Verdict,
+    failed,
+)
 
 Check = Callable[[State, Settings], Verdict]
 
@@ -34,16 +40,6 @@ CHECKS: dict[str, Check] = {
     "exposure": on_server.exposure,
 }
 """Public names, in the order of the report. Users put them into `dgx_vllm_preflight_accept`."""
-
-
-class Row(NamedTuple):
-    """One line of the report."""
-
-    check: str
-    status: str
-    found: str
-    reason: str
-    remedy: str
 
 
 def _judged(name: str, check: Check, state: State, settings: Settings, accepted: bool) -> Row:

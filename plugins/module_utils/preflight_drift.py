@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import Row
+
 Node = Mapping[str, Any]
 """`state` of dgx_vllm_state and `fabric` of dgx_vllm_fabric (may be empty)."""
 
 CLOCK_SECONDS = 5.0
 """The reading itself takes up to a few seconds, differently on each node."""
-
-
-class Row(NamedTuple):
-    """One line of the preflight report, like those of a node's own checks."""
-
-    check: str
-    status: str
-    found: str
-    reason: str
-    remedy: str
 
 
 class Common(NamedTuple):

@@ -1,4 +1,4 @@
-"""The answer of one preflight check."""
+"""The answer of one preflight check, and its line in the report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ class Verdict(NamedTuple):
     found: str
     reason: str
     remedy: str = ""
+
+
+class Row(NamedTuple):
+    """One line of the preflight report."""
+
+    check: str
+    status: str
+    found: str
+    reason: str
+    remedy: str
 
 
 def passed(found: str, reason: str = "") -> Verdict:

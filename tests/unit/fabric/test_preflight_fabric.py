@@ -12,8 +12,8 @@ from machine import Machine
 ROW: dict[str, Any] = {"rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}]}
 
 
-def failed(machine: Machine, *interfaces: str, row: dict[str, Any] | None = None) -> list[str]:
-    rows = preflight_fabric(machine.read(*interfaces), row or ROW)
+def failed(machine: Machine, *interfaces: str) -> list[str]:
+    rows = preflight_fabric(machine.read(*interfaces), ROW)
     assert all(one["check"] == "rails" for one in rows)
     return [one["found"] for one in rows if one["status"] == "fail"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import CHECKS, Row, preflight
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import numbers
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import CHECKS, preflight
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.verdict import Row, numbers
 
 GIB = 2**30
 
