@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import preflight as judge
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_drift import drift, served_drift
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight_fabric import fabric_rows
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.text_table import preflight_table as render
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import preflight as judge
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.drift import drift, served_drift
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.fabric import fabric_rows
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.text_table import preflight_table as render
 
 
 def preflight(state: Any, settings: Any) -> list[dict[str, str]]:

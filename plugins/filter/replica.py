@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import replica
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import server as replica
 
 
 def _refused(call: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.settings import mistakes
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.variables import mistakes
 
 
 class FilterModule:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import compare
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.speed import compare
 
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 DOCKER_HUB = "https://index.docker.io/v1/"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology import DEFAULTS, SAME
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan import plan, rank_table
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import DEFAULTS, SAME
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan, rank_table
 
 NAMES = ("ansible_host", "ansible_port", *(f"dgx_vllm_{name}" for name in sorted({*DEFAULTS, *SAME})))
 """What is read of a host; nothing else of its variables is touched, so no lookup of a secret is run."""

@@ -140,8 +140,8 @@ fabric:
       returned: always
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_rails import Wanted, collect_rails  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
 
 
 def main() -> None:

@@ -75,12 +75,12 @@ bandwidth:
   elements: dict
 """
 
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
+from functools import partial
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import fabric_probe  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import run  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import probe as fabric_probe
 
 HEADERS = 28
 """Bytes of the IPv4 and ICMP headers in front of a ping's payload."""

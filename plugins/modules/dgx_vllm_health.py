@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import Wanted, examine, key_in
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import Wanted, examine, key_in
 
 DOCUMENTATION = r"""
 module: dgx_vllm_health

@@ -74,14 +74,14 @@ digest:
   sample: sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b
 """
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.image_reference import parse  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.client import (
     Registry,
     RegistryError,
 )
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import parse
 
 
 def main() -> None:

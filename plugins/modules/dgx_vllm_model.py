@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model_download import (
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download import (
     ModelError,
     Request,
     ensure,

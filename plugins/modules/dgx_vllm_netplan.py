@@ -60,13 +60,13 @@ path:
   sample: /etc/netplan/40-cx7.yaml
 """
 
-import shutil  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
+import shutil
+from functools import partial
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import netplan, netplan_apply  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import SEARCH_PATH, run  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import SEARCH_PATH, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan, netplan_apply
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health_http import make_http
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.speed import Request, SpeedError, measure
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import make_http
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import Request, SpeedError, measure
 
 DOCUMENTATION = r"""
 module: dgx_vllm_speed

@@ -187,8 +187,8 @@ state:
       returned: always
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import Wanted, collect  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect
 
 
 def main() -> None:

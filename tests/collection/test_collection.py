@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from ansible_run import ROOT, command, inventory, play
+
+from helpers.ansible_run import ROOT, command, inventory, play
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("dgx_vllm_*.py"))
 FILTERS = sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml"))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-for place in (HERE.parents[1] / "files" / "image", HERE):
-    if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
-
-vllm_sources = importlib.import_module("vllm_sources")
+from helpers import vllm_sources
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import vllm_sources
 from sm121_patch import PatchError, cmake
+
+from helpers import vllm_sources
 
 Tree = Callable[[str], Path]
 

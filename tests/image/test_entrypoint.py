@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vllm_sources
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-ENTRYPOINT = vllm_sources.IMAGE / "entrypoint.py"
+from helpers import vllm_sources
+from helpers.entrypoint_image import ENTRYPOINT, Image
+
 _SPEC = importlib.util.spec_from_file_location("dgx_entrypoint", ENTRYPOINT)
 assert _SPEC and _SPEC.loader
 entrypoint = importlib.util.module_from_spec(_SPEC)
@@ -36,12 +36,6 @@ DEFAULTS = [
     "0.8",
 ]
 
-FAKE_VLLM = f"""#!{sys.executable}
-import json, os, sys
-kept = {{k: v for k, v in os.environ.items() if k.startswith(("VLLM", "DGX", "HF_")) or k in ("MODEL", "PORT", "HOST")}}
-print(json.dumps({{"argv": sys.argv, "env": kept, "pid": os.getpid()}}), flush=True)
-"""
-
 WAITING_VLLM = f"""#!{sys.executable}
 import os, signal, sys, time
 def stop(number, frame):
@@ -51,40 +45,6 @@ signal.signal(signal.SIGTERM, stop)
 os.write(1, b"ready\\n")
 time.sleep(30)
 """
-
-
-class Image:
-    """A directory that stands for the image: a `vllm` command and an installed package of some version."""
-
-    def __init__(self, place: Path, version: str, program: str = FAKE_VLLM) -> None:
-        self.place = place
-        (place / "bin").mkdir()
-        (place / "bin" / "vllm").write_text(program)
-        (place / "bin" / "vllm").chmod(0o755)
-        (place / "site" / "vllm").mkdir(parents=True)
-        (place / "site" / "vllm" / "__init__.py").write_text("raise ImportError('must not be imported')\n")
-        (place / "site" / "vllm" / "_version.py").write_text(f"__version__ = version = '{version}'\n")
-
-    def environment(self, **variables: str) -> dict[str, str]:
-        path = f"{self.place / 'bin'}:{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(self.place / "site"), "HOME": str(self.place), **variables}
-
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-B", str(ENTRYPOINT), *arguments],
-            env=self.environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-
-    def serve(self, *arguments: str, **variables: str) -> dict[str, Any]:
-        done = self.run("serve", *arguments, **variables)
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        answer["stderr"] = done.stderr
-        return answer
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_entrypoint import Image
+
+from helpers.entrypoint_image import Image
 
 FAKE_RAY = """#!{python}
 import os, sys

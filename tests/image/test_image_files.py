@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vllm_sources
 from moe_config.name import file_name
 from sm121_patch import PATCH_VERSION
 from sm121_patch.layouts import HELPER_FILE
+
+from helpers import vllm_sources
 
 IMAGE = vllm_sources.IMAGE
 CONFIGS = "model_executor/layers/fused_moe/configs"

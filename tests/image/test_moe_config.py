@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vllm_sources
 from moe_config import __main__ as cli
 from moe_config.name import file_name
+
+from helpers import vllm_sources
 
 Run = Callable[..., dict[str, Any]]
 GB10 = "device_name=NVIDIA_GB10"

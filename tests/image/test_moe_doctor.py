@@ -16,7 +16,8 @@ from moe_config import ConfigError, doctor, kernel
 from moe_config.__main__ import main
 from moe_config.kernel import Compiled
 from moe_config.space import Config, Shape, shared_memory
-from vllm_sources import IMAGE, _cache
+
+from helpers.vllm_sources import IMAGE, _cache
 
 TRITON = "3.8.0"
 NAME = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import vllm_sources
 from sm121_patch import engine
-from stub_vllm import Platform, PlatformEnum, Stub, World, stubbed
+
+from helpers import vllm_sources
+from helpers.stub_vllm import Platform, PlatformEnum, Stub, World, stubbed
 
 Tree = Callable[[str], Path]
 LINEAR = "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers"

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import vllm_sources
 from sm121_patch import __main__ as cli
 from sm121_patch.layouts import HELPER_FILE, LAYOUTS
+
+from helpers import vllm_sources
 
 Tree = Callable[[str], Path]
 FILES = {layout.file for layout in LAYOUTS}

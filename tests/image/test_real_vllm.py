@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import images
 import pytest
+
+from helpers import images
 
 pytestmark = [pytest.mark.bed, pytest.mark.slow]
 ROOT = "$(python3 -c 'import importlib.util as u; print(u.find_spec(\"vllm\").origin[:-17])')"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import sbom
 
+from helpers.cyclonedx import valid
+
 MANIFEST = {
     "patch_version": "1",
     "vllm_version": "0.33.0",
@@ -40,15 +42,6 @@ Version: 4:13.2.0-7ubuntu1
 Description: compiler
  Package: not-a-field
 """
-
-
-def valid(document: Any) -> None:
-    """Check against CycloneDX 1.6's schema, which cyclonedx-python-lib brings."""
-    validation = pytest.importorskip("cyclonedx.validation.json", reason="pip install cyclonedx-python-lib")
-    schema = pytest.importorskip("cyclonedx.schema")
-    pytest.importorskip("jsonschema", reason="pip install cyclonedx-python-lib[json-validation]")
-    found = validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(json.dumps(document))
-    assert found is None, str(found)
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import json
 import re
 from typing import Any
 
-import images
 import pytest
-from test_sbom import valid
+
+from helpers import images
+from helpers.cyclonedx import valid
 
 pytestmark = [pytest.mark.bed, pytest.mark.slow]
 VERSION = "0.33.0"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_run import ROOT, command
-from cases import read_cases
+
+from helpers.ansible_run import ROOT, command
+from helpers.cases import read_cases
 
 ROLE = ROOT / "roles/dgx_vllm"
 KEPT = {

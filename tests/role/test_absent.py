@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter.topology import topology
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import CHECKS
-from stages import Stages
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS
+
+from helpers.stages import Stages
 
 STATE: dict[str, Any] = {
     "image": {"present": True, "id": "sha256:" + "0f" * 32}, "model": {"present": True}, "ledger": {},

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stages import ROLE, Stages
+
+from helpers.stages import ROLE, Stages
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg here")
 CHECKED = 5

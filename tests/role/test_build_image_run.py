@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_run import ROOT, command
+
+from helpers.ansible_run import ROOT, command
 
 ROLE = ROOT / "roles/dgx_vllm"
 DOCKER = r"""#!/bin/bash

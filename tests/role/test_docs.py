@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric_nodes import THRESHOLDS
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.replica import WATCH_LIMITS
-from ansible_run import ROOT
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import THRESHOLDS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
+
+from helpers.ansible_run import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -21,7 +22,7 @@ def limits(page: str) -> dict[str, str]:
 
 
 def test_limits_of_the_watch() -> None:
-    model = (ROOT / "files/watch/replica_watch/model.py").read_text(encoding="utf-8")
+    model = (ROOT / "roles/dgx_vllm/files/watch/replica_watch/model.py").read_text(encoding="utf-8")
     defaults = dict(re.findall(r"^    (\w+): (?:float|int) = (\d+)", model, re.MULTILINE))
     assert limits("replicas.md") == {name: defaults[name] for name in WATCH_LIMITS}
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import netplan
-from ansible_run import ROOT, Run, inventory, play
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 
-sys.path.insert(0, str(ROOT / "tests/unit/fabric"))
-
-from machine import Machine
-from test_fabric_diagnosis import Pair
+from helpers.ansible_run import Run, inventory, play
+from helpers.machine import Machine
+from helpers.pair import Pair
 
 PACKAGES = ("iputils-ping", "rdma-core", "ibverbs-providers", "ibverbs-utils", "perftest", "infiniband-diags")
 VARIABLES: dict[str, Any] = {

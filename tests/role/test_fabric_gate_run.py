@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from ansible_run import Run
-from gate_bed import Bed
+
+from helpers.ansible_run import Run
+from helpers.gate_bed import Bed
 
 
 def seconds(done: Run) -> float:

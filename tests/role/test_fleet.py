@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import readers
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.preflight import CHECKS
-from ansible_run import LOCAL, ROOT, play
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS
+
+from helpers import readers
+from helpers.ansible_run import LOCAL, ROOT, play
 
 Fleet = dict[str, dict[str, Any]]
 

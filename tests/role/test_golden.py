@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import readers
-from ansible_run import ROOT
+
+from helpers import readers
+from helpers.ansible_run import ROOT
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 ALONE = ("hub", "everything", "local_path", "cdi", "build")

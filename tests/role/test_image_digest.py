@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import ROOT, Run, inventory, play
 
-sys.path.insert(0, str(ROOT / "tests/unit/image_digest"))
-from fake_registry import DIGEST, FakeRegistry
+from helpers.ansible_run import Run, inventory, play
+from helpers.fake_registry import DIGEST, FakeRegistry
 
 PLAY = """
 - hosts: dgx_vllm

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_run import ROOT, command
+
+from helpers.ansible_run import ROOT, command
 
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 INVENTORIES = sorted((ROOT / "inventory").glob("*.yml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import readers
+from helpers import readers
 
 Ring = dict[str, dict[str, Any]]
 

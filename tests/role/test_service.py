@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import Run, inventory, play
+
+from helpers.ansible_run import Run, inventory, play
 
 NODES = ("spark1", "spark2")
 DIFFERENT = {"image": {"id": "sha256:2"}, "model": {"commit": "b" * 40}}

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import read_cases
-from stages import Stages
+
+from helpers.cases import read_cases
+from helpers.stages import Stages
 
 SYSTEMCTL = """case "$*" in
   *show*) printf 'Id=%s\\nLoadState=loaded\\nActiveState=active\\n' dgx-vllm-watch.service ;;

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_run import LOCAL, ROOT, Run, command, play
+
+from helpers.ansible_run import LOCAL, ROOT, Run, command, play
 
 HERE = Path(__file__).parent
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import ROOT, command
+
+from helpers.ansible_run import ROOT, command
 
 ROLE = ROOT / "roles/dgx_vllm"
 FILE = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import Run
-from stages import Stages
-from test_releases_run import health, node, on_disk, plan
+
+from helpers.ansible_run import Run
+from helpers.releases import health, node, on_disk, plan
+from helpers.stages import Stages
 
 OURS, THEIRS = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
 KEY = "a" * 12

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_run import Run, inventory, play
+
+from helpers.ansible_run import Run, inventory, play
 
 SECRET = "secret-key-for-tests-000"
 LONG_SECRET = "hf_" + "s" * 30

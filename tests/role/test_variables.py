@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.dgx_vllm.spark.plugins.filter.topology import NAMES
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology import DEFAULTS
-from ansible_run import ROOT
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import DEFAULTS
+
+from helpers.ansible_run import ROOT
 
 ROLE = ROOT / "roles/dgx_vllm"
 PUBLIC = re.compile(r"(?<![\w.])dgx_vllm_[a-z0-9_]+")
@@ -54,11 +55,7 @@ def code(path: Path) -> str:
 def used() -> dict[str, set[str]]:
     """Public-looking name -> the files that use it."""
     found: dict[str, set[str]] = {}
-    plugins = [
-        path
-        for begin in ("topology", "fabric", "replica")
-        for path in (ROOT / "plugins/module_utils").glob(f"{begin}*.py")
-    ]
+    plugins = (ROOT / "plugins/plugin_utils").rglob("*.py")
     for path in [*sources(), *plugins]:
         for name in PUBLIC.findall(code(path)):
             found.setdefault(name, set()).add(str(path.relative_to(ROOT)))

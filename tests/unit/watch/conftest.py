@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "files/watch"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from fake_world import World
+from helpers.fake_world import World
 
 
 @pytest.fixture(params=[2, 4, 8])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fake_world import AT_ONCE, SOFT_STOP_SECONDS, World, phases
 from replica_watch.model import UNKNOWN, Unit
+
+from helpers.fake_world import AT_ONCE, SOFT_STOP_SECONDS, World, phases
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])

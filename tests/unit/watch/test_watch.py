@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_world import AT_ONCE, BOOT_SECONDS, World, phases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replica_watch.model import Metrics, Report, Settings
 from replica_watch.server_checks import ServerChecks
+
+from helpers.fake_world import AT_ONCE, BOOT_SECONDS, World, phases
 
 
 def test_the_first_start_restarts_nothing(world: World) -> None:

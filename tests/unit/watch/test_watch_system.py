@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import replica
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.topology_plan import plan
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import server as replica
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 from replica_watch.model import Metrics, Report, Settings, Unit
 from replica_watch.system import (
     HttpApi,
@@ -30,7 +30,7 @@ from replica_watch.system import (
     serve_status,
 )
 
-WATCH = Path(__file__).resolve().parents[3] / "files/watch"
+WATCH = Path(__file__).resolve().parents[3] / "roles/dgx_vllm/files/watch"
 METRICS = """# TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{engine="0",model_name="m"} 2.0
 vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03

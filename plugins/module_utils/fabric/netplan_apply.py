@@ -1,0 +1,113 @@
+"""Put the rails' netplan file into effect so that a node that loses its network takes the change back by itself."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
+
+UNIT = "dgx-vllm-netplan-revert"
+BEFORE = "/run/dgx-vllm-netplan.before"
+SCRIPT = "/run/dgx-vllm-netplan.revert"
+"""The way back as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
+transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
+ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
+"""A file of somebody else's that was in our place; uninstall puts it back."""
+
+
+class ApplyError(RuntimeError):
+    """The change did not happen or was taken back; the text is a sentence for the operator."""
+
+
+def write(file: Path, text: str) -> None:
+    """Write `text` for root's eyes alone, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.new")
+    with os.fdopen(
+        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as out:
+        out.write(text)
+    os.chmod(fresh, 0o600)
+    os.replace(fresh, file)
+
+
+def revert_script(old: str | None, new: str) -> str:
+    """What the timer runs: the file before, and without the addresses that only the new one gives."""
+    file, before = shlex.quote(netplan.PATH), shlex.quote(BEFORE)
+    gone = [pair for pair in netplan.given(new) if pair not in netplan.given(old)]
+    lines = [
+        f"rm -f {file}" if old is None else f"cp -p {before} {file}",
+        *(f"ip address del {shlex.quote(address)} dev {shlex.quote(name)}" for name, address in gone),
+        "exec netplan apply",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
+    """Write the file and apply it; in `seconds` s all is taken back unless `keep` is called before."""
+    file = under(root, netplan.PATH)
+    old = netplan.read(root)["text"]
+    if old is not None:
+        write(under(root, BEFORE), old)
+        if not netplan.ours(old):
+            write(under(root, ORIGINAL), old)
+    write(under(root, SCRIPT), revert_script(old, text))
+    revert = ["/bin/sh", SCRIPT]
+    runner(["systemctl", "stop", f"{UNIT}.timer"])
+    timer = runner(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={UNIT}",
+            f"--description=Takes {netplan.PATH} back",
+            f"--on-active={seconds}",
+            "--timer-property=AccuracySec=1s",
+            *revert,
+        ]
+    )
+    if timer.rc != 0:
+        raise ApplyError(
+            f"systemd-run cannot schedule the way back ({timer.complaint}), so {netplan.PATH} was left as it is; "
+            "mend what it says and run again."
+        )
+    write(file, text)
+    for step in ("generate", "apply"):
+        done = runner(["netplan", step])
+        if done.rc != 0:
+            runner(revert)
+            runner(["systemctl", "stop", f"{UNIT}.timer"])
+            raise ApplyError(
+                f"netplan {step} failed ({done.complaint}), and {netplan.PATH} is again as it was; mend what it says, "
+                "or set dgx_vllm_fabric_manage: false and give the rails their addresses yourself."
+            )
+
+
+def keep(runner: Runner) -> None:
+    """The node still answers: stop the timer."""
+    if runner(["systemctl", "is-active", "--quiet", f"{UNIT}.timer"]).rc != 0:
+        raise ApplyError(
+            f"The node took {netplan.PATH} back before it was reached again; look at `journalctl -u {UNIT}` and at "
+            "the way to the node, then run again."
+        )
+    runner(["systemctl", "stop", f"{UNIT}.timer"])
+
+
+def remove(root: Path, runner: Runner) -> bool:
+    """Take our file and its addresses away, put the original back; False when there is nothing of ours."""
+    text = netplan.read(root)["text"]
+    if not netplan.ours(text):
+        return False
+    original = under(root, ORIGINAL)
+    if original.exists():
+        write(under(root, netplan.PATH), original.read_text(encoding="utf-8"))
+    else:
+        under(root, netplan.PATH).unlink()
+    for name, address in netplan.given(text):
+        runner(["ip", "address", "del", address, "dev", name])
+    runner(["netplan", "apply"])
+    return True

@@ -1,0 +1,71 @@
+"""Tokens a second of a running server: medians of a few completions for each number of prompts at a time."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any, NamedTuple, Sequence
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Http
+
+
+class SpeedError(Exception):
+    """One sentence: what is wrong, where, and how to mend it."""
+
+
+class Request(NamedTuple):
+    """What to ask for; the module's parameters."""
+
+    model: str
+    batches: Sequence[int]
+    tokens: int
+    runs: int
+    timeout: float
+
+
+def rate(http: Http, request: Request, batch: int, run: int) -> float:
+    """Generated tokens a second of one request with `batch` prompts, different ones in each run."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "prompt": [f"Run {run}, prompt {number}. Count:" for number in range(batch)],
+        "max_tokens": request.tokens,
+        "min_tokens": request.tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
+    reply = http("POST", "/v1/completions", request.timeout, body)
+    answer = reply.json()
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    done = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if reply.status != 200 or not isinstance(done, int) or done < 1:
+        told = reply.error or f"status {reply.status}"
+        raise SpeedError(
+            f"The server gave no completion of {batch} x {request.tokens} tokens ({told}): look at"
+            " playbooks/verify.yml, or allow more time with dgx_vllm_completion_timeout."
+        )
+    return done / max(reply.seconds, 1e-9)
+
+
+def measure(http: Http, request: Request) -> dict[str, list[float]]:
+    """Batch -> the rate of every run; each batch is asked once before, untimed."""
+    rates: dict[str, list[float]] = {}
+    for batch in request.batches:
+        rate(http, request, batch, -1)
+        rates[str(batch)] = [round(rate(http, request, batch, run), 2) for run in range(request.runs)]
+    return rates
+
+
+def compare(before: dict[str, list[float]], after: dict[str, list[float]]) -> list[str]:
+    """One line a batch: both medians with the lowest and highest run, and the change."""
+    lines = []
+    for batch in before:
+        old, new = before[batch], after.get(batch) or []
+        if old and new:
+            change = (statistics.median(new) / statistics.median(old) - 1) * 100
+            lines.append(
+                f"batch {batch}: {_told(old)} before, {_told(new)} after ({change:+.1f} %, {len(new)} runs each)"
+            )
+    return lines
+
+
+def _told(rates: list[float]) -> str:
+    return f"{statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to {max(rates):.1f})"

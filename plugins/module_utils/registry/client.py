@@ -1,0 +1,238 @@
+"""Asking a container registry for the digest behind a tag (OCI distribution API, standard library only).
+
+Credentials go only to the registry itself and to the token server it names over HTTPS; a redirect to another
+place does not carry them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import re
+import socket
+import ssl
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPSHandler, OpenerDirector, Request, build_opener
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
+    DOCKER_HUB,
+    ImageReference,
+)
+
+HUB_HOST = "registry-1.docker.io"
+CERTIFICATES = Path("/etc/docker/certs.d")
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_LIMIT = 8 * 2**20
+_TAGS_SHOWN = 5
+
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+"""Indexes first: every node of every architecture is to get the same digest."""
+
+
+class RegistryError(Exception):
+    """One sentence: what is wrong, where, how to mend it."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (no port) is this machine; only then is plain HTTP used, as Docker does."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def challenge(header: str) -> tuple[str, dict[str, str]]:
+    """Scheme (lower case) and parameters of a Www-Authenticate header."""
+    scheme, _, rest = header.strip().partition(" ")
+    return scheme.lower(), dict(re.findall(r'(\w+)="([^"]*)"', rest))
+
+
+def _context(directories: list[Path]) -> ssl.SSLContext:
+    """The system's trust plus what Docker would read for this registry: *.crt, and *.cert with its *.key."""
+    context = ssl.create_default_context()
+    for directory in directories:
+        try:
+            for authority in sorted(directory.glob("*.crt")):
+                context.load_verify_locations(cafile=str(authority))
+            for certificate in sorted(directory.glob("*.cert")):
+                context.load_cert_chain(str(certificate), str(certificate.with_suffix(".key")))
+        except OSError as error:  # ssl.SSLError is one
+            raise RegistryError(
+                f"A certificate under {directory} cannot be loaded ({error}); replace it."
+            ) from error
+    return context
+
+
+class Registry:
+    """One repository of one registry."""
+
+    def __init__(
+        self,
+        reference: ImageReference,
+        username: str = "",
+        password: str = "",
+        certificates: Path = CERTIFICATES,
+        timeout: float = 30.0,
+    ) -> None:
+        self.reference = reference
+        self.host = HUB_HOST if reference.registry == DOCKER_HUB else reference.registry
+        self._basic = base64.b64encode(f"{username}:{password}".encode()).decode() if username else ""
+        self._timeout = timeout
+        self._authorization = ""
+        self._directories = [certificates / name for name in dict.fromkeys((reference.registry, self.host))]
+        self._secure_opener: OpenerDirector | None = None
+
+    def digest(self) -> str:
+        """The digest the registry gives for the reference. Raises RegistryError."""
+        path = f"/v2/{self.reference.repository}/manifests/{quote(self.reference.manifest, safe=':')}"
+        _, headers, _ = self._ask(path, "HEAD")
+        found = headers.get("docker-content-digest", "")
+        if not _DIGEST.match(found):
+            _, headers, body = self._ask(path, "GET")
+            if b'"schemaVersion"' not in body:
+                raise RegistryError(f"{self.host} answers with no image manifest; check its name and port.")
+            found = "sha256:" + hashlib.sha256(body).hexdigest()
+        if self.reference.digest and found != self.reference.digest:
+            raise RegistryError(
+                f"{self.host} answers {self.reference.digest} of {self.reference.name} with {found}; "
+                "the registry or a proxy before it is damaged, ask its operator."
+            )
+        return found
+
+    def _base(self) -> str:
+        certified = any(True for directory in self._directories for _ in directory.glob("*.crt"))
+        plain = is_loopback(urlsplit(f"//{self.host}").hostname or "") and not certified
+        return f"{'http' if plain else 'https'}://{self.host}"
+
+    def _ask(self, path: str, method: str) -> tuple[int, dict[str, str], bytes]:
+        """One request to the registry, logging in when it asks for that."""
+        url = self._base() + path
+        status, headers, body = self._send(url, method, self._authorization)
+        if status == 401 and not self._authorization:
+            self._authorization = self._log_in(headers.get("www-authenticate", ""))
+            status, headers, body = self._send(url, method, self._authorization)
+        if status >= 300:
+            raise RegistryError(self._sentence(status, headers))
+        return status, headers, body
+
+    def _log_in(self, header: str) -> str:
+        scheme, parameters = challenge(header)
+        if scheme == "basic":
+            return f"Basic {self._basic}" if self._basic else ""
+        realm = parameters.get("realm", "")
+        target = urlsplit(realm)
+        if scheme != "bearer" or target.scheme not in ("http", "https"):
+            raise RegistryError(
+                f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not speak."
+            )
+        if target.scheme == "http" and not is_loopback(target.hostname or ""):
+            raise RegistryError(
+                f"{self.host} sends logins to {realm} without TLS; have its operator use https."
+            )
+        query = {"scope": f"repository:{self.reference.repository}:pull"}
+        if parameters.get("service"):
+            query["service"] = parameters["service"]
+        url = f"{realm}{'&' if target.query else '?'}{urlencode(query)}"
+        status, headers, body = self._send(url, "GET", f"Basic {self._basic}" if self._basic else "")
+        if status != 200:
+            raise RegistryError(self._sentence(status, headers))
+        try:
+            answer = json.loads(body)
+            token = answer.get("token") or answer["access_token"]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise RegistryError(
+                f"The token server {realm} of {self.host} gave no token; ask its operator."
+            ) from error
+        return f"Bearer {token}"
+
+    def _opener(self, url: str) -> OpenerDirector:
+        if url.startswith("http://"):
+            return build_opener()
+        if self._secure_opener is None:
+            self._secure_opener = build_opener(HTTPSHandler(context=_context(self._directories)))
+        return self._secure_opener
+
+    def _send(self, url: str, method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
+        request = Request(url, method=method, headers={"Accept": ACCEPT, "User-Agent": "dgx-vllm"})
+        if authorization:
+            request.add_unredirected_header("Authorization", authorization)
+        try:
+            with self._opener(url).open(request, timeout=self._timeout) as answer:
+                return answer.status, _lower(answer.headers), answer.read(_LIMIT)
+        except HTTPError as error:
+            with error:
+                return error.code, _lower(error.headers), error.read(_LIMIT)
+        except (OSError, HTTPException) as error:
+            raise RegistryError(self._unreachable(urlsplit(url).netloc, error)) from error
+
+    def _unreachable(self, where: str, error: Exception) -> str:
+        cause: Any = error.reason if isinstance(error, URLError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate of {where} is not trusted ({cause.verify_message}); "
+                f"put its authority into {self._directories[0]}/ca.crt on this machine."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"{where} does not speak TLS as expected ({cause.reason}); check its name and port."
+        if isinstance(cause, socket.gaierror):
+            return f"The registry {where} has no address ({cause.strerror}); check its name and the DNS."
+        if isinstance(cause, (TimeoutError, socket.timeout)):  # one class from Python 3.10 on
+            return f"The registry {where} gave no answer within {self._timeout:g} s; check network and proxy."
+        return f"The registry {where} cannot be reached ({cause}); check its name and port and the network."
+
+    def _sentence(self, status: int, headers: dict[str, str]) -> str:
+        digest, tag = self.reference.digest, self.reference.tag
+        name = self.reference.name + (f"@{digest}" if digest else f":{tag}")
+        if status in (401, 403):
+            how = (
+                "the registry refused this user name and password; check dgx_vllm_registry_username and "
+                "dgx_vllm_registry_password"
+                if self._basic
+                else "it wants a login, or there is no such repository; check the name and set "
+                "dgx_vllm_registry_username and dgx_vllm_registry_password"
+            )
+            return f"{self.host} does not let us read {name} ({status}): {how}."
+        if status == 404:
+            return f"{self.host} has no {name}; {self._alternatives()}."
+        if status == 429:
+            wait = headers.get("retry-after", "")
+            span = f" for {wait} s" if wait else ""
+            return f"{self.host} limits our requests{span}; log in, wait, or use a mirror."
+        if status == 400 and self._base().startswith("http:"):
+            return (
+                f"{self.host} answered 400 to plain HTTP, as a TLS registry does; "
+                f"put its authority into {self._directories[0]}/ca.crt on this machine."
+            )
+        return f"{self.host} answered {status} for {name}; try again, and ask its operator if that stays."
+
+    def _alternatives(self) -> str:
+        """The tags that do exist, where the registry lists them."""
+        url = f"{self._base()}/v2/{self.reference.repository}/tags/list"
+        try:
+            status, _, body = self._send(url, "GET", self._authorization)
+            tags = [str(tag) for tag in (json.loads(body).get("tags") or [])] if status == 200 else []
+        except (RegistryError, ValueError, AttributeError):
+            tags = []
+        if not tags:
+            return "check the repository's name and the tag or digest"
+        shown = ", ".join(tags[:_TAGS_SHOWN]) + (", …" if len(tags) > _TAGS_SHOWN else "")
+        return f"its tags are {shown}"
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in headers.items()}

@@ -1,0 +1,55 @@
+"""What the gate measured in earlier runs, kept by replica on the operator's machine, and what has become slower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import Finding
+
+RUNS = 20
+FALL = 0.10
+
+Run = Mapping[str, Any]
+"""`time`, and `figures`: what was measured -> its value."""
+
+
+def figures(replica: str, measured: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, float]:
+    """Bandwidths of a replica by name: Gb/s of each link (`spark2 rail 0 - spark1 rail 0`), GB/s of the all-gather."""
+    found = {
+        f"{one['from']} rail {one['rail']} - {one['to']} rail {one.get('to_rail', one['rail'])}": float(
+            one["gbits"]
+        )
+        for one in measured.get("bandwidth") or []
+        if one["from"] in hosts and one.get("gbits") is not None
+    }
+    busbw = ((measured.get("nccl") or {}).get(replica) or {}).get("busbw_gbytes")
+    return {**found, "all-gather": float(busbw)} if busbw is not None else found
+
+
+def extended(runs: Sequence[Run], time: str, new: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The last runs with this one; a run without a figure is not worth a line."""
+    kept = [dict(run) for run in runs]
+    return [*kept, {"time": time, "figures": dict(new)}][-RUNS:] if new else kept[-RUNS:]
+
+
+def slower(replica: str, runs: Sequence[Run], new: Mapping[str, float]) -> list[Finding]:
+    """A warning for each figure that fell by more than a tenth against the last run that has it."""
+    found = []
+    for name, value in new.items():
+        last = next((run for run in reversed(runs) if name in run.get("figures", {})), None)
+        before = float(last["figures"][name]) if last else 0.0
+        if last and value < before * (1 - FALL):
+            unit = "GB/s" if name == "all-gather" else "Gb/s"
+            found.append(
+                Finding(
+                    replica,
+                    "trend",
+                    "warn",
+                    f"{name}: {before:.1f} -> {value:.1f} {unit}",
+                    f"it fell by {100 * (1 - value / before):.0f} % since {last['time']}",
+                    "run it again on idle machines; if it stays so, look at what changed since: cables, firmware, "
+                    "kernels",
+                )
+            )
+    return found

@@ -1,0 +1,175 @@
+"""Who measures what with whom, from the topology and the facts of all nodes: every node's pings, servers and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import parse_nccl
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import limits_from
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import linked, rail_devices
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.rounds import schedule
+
+Facts = Mapping[str, Any]
+
+FIRST_PORT = 18515
+"""perftest's own; the servers of one node count up from it."""
+
+
+def gate_plan(
+    planned: Mapping[str, Any],
+    facts: Mapping[str, Facts],
+    replicas: Sequence[str],
+    busy: Mapping[str, Sequence[str]] | None = None,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """`plan` (the topology of `replicas` alone), `rounds`, `tests` (host -> pings, serve, write), `gathers`.
+
+    `serve` and `write` hold one list a round. In a replica named in `busy` (with the nodes whose server runs) and
+    where its `thresholds` say no to rdma only pings are sent. A rail that a node lacks is not measured: the
+    diagnosis says so. `gathers` names the replicas whose rails all have a link and that are not busy.
+    """
+    chosen = {
+        name: entry for name, entry in planned["replicas"].items() if name in replicas and entry["size"] > 1
+    }
+    rows = {host: planned["hosts"][host] for entry in chosen.values() for host in entry["hosts"]}
+    tests: dict[str, dict[str, Any]] = {host: {"pings": [], "serve": [], "write": []} for host in rows}
+    for entry in chosen.values():
+        for link in entry["links"]:
+            ends = ((link["a"], link["a_rail"]), (link["b"], link["b_rail"]))
+            for (one, rail), (other, to_rail) in (ends, ends[::-1]):
+                tests[one]["pings"] += _test(rows, facts, one, rail, other, to_rail)
+    free = {name: entry for name, entry in chosen.items() if name not in (busy or {})}
+    rdma = [entry for name, entry in free.items() if limits_from((thresholds or {}).get(name, {}))["rdma"]]
+    rounds, ports = schedule(rdma), dict.fromkeys(rows, FIRST_PORT)
+    for number, pairs in enumerate(rounds):
+        for test in tests.values():
+            test["serve"].append([])
+            test["write"].append([])
+        for pair in pairs:
+            for a_rail, b_rail in pair["rails"]:
+                client = _test(rows, facts, pair["b"], b_rail, pair["a"], a_rail)
+                server = _test(rows, facts, pair["a"], a_rail, pair["b"], b_rail)
+                if client and server:
+                    port = ports[pair["a"]]
+                    ports[pair["a"]] += 1
+                    tests[pair["a"]]["serve"][number].append({**server[0], "port": port})
+                    tests[pair["b"]]["write"][number].append({**client[0], "port": port})
+    return {
+        "plan": {"hosts": rows, "replicas": chosen, "mistakes": []},
+        "rounds": len(rounds),
+        "tests": tests,
+        "gathers": [
+            name
+            for name, entry in free.items()
+            if all(host in facts and _whole(facts[host], rows[host]) for host in entry["hosts"])
+        ],
+    }
+
+
+def _whole(facts: Facts, row: Mapping[str, Any]) -> bool:
+    return list(linked(facts)) == [rail["rail"] for rail in row["rails"]]
+
+
+def _ends(test: Mapping[str, Any]) -> frozenset[tuple[str, int]]:
+    return frozenset(((test["from"], test["rail"]), (test["to"], test["to_rail"])))
+
+
+def passable(gate: Mapping[str, Any], pings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same gate without bandwidth and all-gather where a ping failed: they would wait for what cannot come."""
+    bad = {_ends(ping) for ping in pings if not ping["ok"]}
+    lost = {host for ends in bad for host, _ in ends}
+
+    def kept(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
+        return [[test for test in tests if _ends(test) not in bad] for tests in rounds]
+
+    return {
+        **gate,
+        "tests": {
+            host: {**test, "serve": kept(test["serve"]), "write": kept(test["write"])}
+            for host, test in gate["tests"].items()
+        },
+        "gathers": [
+            name for name in gate["gathers"] if not lost & set(gate["plan"]["replicas"][name]["hosts"])
+        ],
+    }
+
+
+def _test(
+    rows: Mapping[str, Any], facts: Mapping[str, Facts], one: str, rail: int, other: str, to_rail: int
+) -> list[dict[str, Any]]:
+    """What node `one` has to know to reach `other`; [] when it has no such rail."""
+    devices = rail_devices(facts[one]) if one in facts else {}
+    if rail not in devices:
+        return []
+    return [
+        {
+            "from": one,
+            "to": other,
+            "rail": rail,
+            "to_rail": to_rail,
+            "interface": devices[rail]["interface"],
+            "rdma": devices[rail]["rdma"],
+            "rdma_port": 1,
+            "address": rows[one]["rails"][rail]["address"].partition("/")[0],
+            "peer": rows[other]["rails"][to_rail]["address"].partition("/")[0],
+        }
+    ]
+
+
+def to_measure(
+    planned: Mapping[str, Any],
+    present: Sequence[str],
+    serving: Sequence[str],
+    changed: Sequence[str],
+    always: bool = False,
+) -> list[str]:
+    """Replicas of more than one node, all of them in this run, that do not serve or whose fabric just changed."""
+    return [
+        name
+        for name, entry in planned["replicas"].items()
+        if entry["size"] > 1
+        and set(entry["hosts"]) <= set(present)
+        and (always or not set(entry["hosts"]) <= set(serving) or set(entry["hosts"]) & set(changed))
+    ]
+
+
+def busy(
+    planned: Mapping[str, Any], serving: Sequence[str], accepted: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Replica -> its nodes whose server runs; only replicas that have such a node, without those in `accepted`."""
+    found = {
+        name: [host for host in entry["hosts"] if host in serving]
+        for name, entry in planned["replicas"].items()
+        if name not in accepted
+    }
+    return {name: hosts for name, hosts in found.items() if hosts}
+
+
+def gathered(planned: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Replica -> what its all-gather showed; replicas that did not gather are left out.
+
+    The head prints the figure; a node that failed names its own reason.
+    """
+    found: dict[str, Any] = {}
+    for name, entry in planned["replicas"].items():
+        own = {host: results.get(host) or {} for host in entry["hosts"]}
+        if all(not one or one.get("skipped") for one in own.values()):
+            continue
+        texts = {host: f"{one.get('stdout', '')}\n{one.get('stderr', '')}" for host, one in own.items()}
+        parsed = parse_nccl(texts[entry["head"]])
+        bad = [host for host, one in own.items() if one.get("rc", 1) != 0]
+        if bad:
+            lines = [line.strip() for line in texts[bad[0]].splitlines() if line.strip()]
+            said = lines[-1] if lines else str(own[bad[0]].get("msg") or "nothing within its time")
+            parsed = {**parsed, "busbw_gbytes": None, "error": f"on {bad[0]} it said: {said}"}
+        found[name] = parsed
+    return found
+
+
+def of_replica(
+    findings: Sequence[Mapping[str, Any]], planned: Mapping[str, Any], replica: str
+) -> list[Mapping[str, Any]]:
+    """The findings about a replica, its nodes and its links; a link is named after its first node."""
+    places = {replica, *planned["replicas"][replica]["hosts"]}
+    return [finding for finding in findings if str(finding["where"]).partition(" ")[0] in places]

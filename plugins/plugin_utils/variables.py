@@ -1,0 +1,228 @@
+"""Judge the role's variables as a whole, before anything is read from a node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import THRESHOLDS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
+
+Settings = Mapping[str, Any]
+
+LISTS = (
+    "served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied",
+    "fabric_addresses", "fabric_interfaces", "fabric_packages",
+)  # fmt: skip
+DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
+POSITIVE = (
+    "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
+    "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
+    "tune_budget",
+)  # fmt: skip
+NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
+
+# Flags of `vllm serve` that a variable sets; given twice, the two would disagree.
+OWN_FLAGS = {
+    "--model": "model",
+    "--host": "host",
+    "--port": "port",
+    "--api-key": "api_key",
+    "--tensor-parallel-size": "tensor_parallel_size",
+    "-tp": "tensor_parallel_size",
+    "--pipeline-parallel-size": "pipeline_parallel_size",
+    "-pp": "pipeline_parallel_size",
+    "--distributed-executor-backend": "executor",
+    "--nnodes": "replica",
+    "--node-rank": "rank",
+    "--master-port": "master_port",
+    "--headless": "rank",
+    "--max-model-len": "max_model_len",
+    "--max-num-seqs": "max_num_seqs",
+    "--gpu-memory-utilization": "gpu_memory_utilization",
+    "--kv-cache-memory-bytes": "kv_cache_memory_bytes",
+    "--kv-cache-dtype": "kv_cache_dtype",
+    "--revision": "model_revision",
+    "--served-model-name": "served_model_names",
+    "--tool-call-parser": "tool_call_parser",
+    "--reasoning-parser": "reasoning_parser",
+}
+OWN_ENVIRONMENT = {
+    "MODEL": "model",
+    "HOST": "host",
+    "PORT": "port",
+    "VLLM_API_KEY": "api_key",
+    "HF_TOKEN": "hf_token",
+    "TENSOR_PARALLEL_SIZE": "tensor_parallel_size",
+    "MAX_MODEL_LEN": "max_model_len",
+    "MAX_NUM_SEQS": "max_num_seqs",
+    "GPU_MEMORY_UTIL": "gpu_memory_utilization",
+    "VLLM_EXTRA_ARGS": "extra_args",
+    "VLLM_TUNED_CONFIG_FOLDER": "tuned_config_dir",
+    "DGX_VLLM_FP8_LINEAR": "fp8_linear",
+    "DGX_VLLM_FP8_MOE": "fp8_moe",
+}
+# Set by the role to folders that are mounted; a second line of the same name would win or lose by accident.
+RESERVED_ENVIRONMENT = (
+    "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
+    "FLASHINFER_WORKSPACE_BASE",
+)  # fmt: skip
+FOLDERS = ("models_dir", "cache_dir", "tuned_config_dir")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
+
+
+def mistakes(settings: Settings, row: Mapping[str, Any]) -> list[str]:
+    """One sentence for each thing that is wrong in `settings`: what, where, and how to mend it.
+
+    `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value, `row` is the host's row of the
+    topology. No sentence repeats the value of a secret.
+    """
+    values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
+    wrong = [*_types(values)] or [*_line_breaks(values), *_folders(values)]
+    if wrong or values["state"] == "absent":
+        return wrong
+    return [
+        *_numbers(values),
+        *_replica(values, row),
+        *_model(values),
+        *_image(values),
+        *_arguments(values),
+        *_environment(values),
+    ]
+
+
+def _types(values: Settings) -> Iterator[str]:
+    for name in LISTS:
+        if not isinstance(values[name], list):
+            yield f'dgx_vllm_{name} must be a list; write it as ["…"] or one item a line.'
+    for name in DICTIONARIES:
+        if not isinstance(values[name], Mapping):
+            yield f"dgx_vllm_{name} must be a dictionary; write it as NAME: value, one a line."
+
+
+def _line_breaks(values: Settings) -> Iterator[str]:
+    named = {f"extra_env.{key}": value for key, value in values["extra_env"].items()}
+    for name, value in {**values, **named}.items():
+        texts = value if isinstance(value, list) else [value]
+        if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
+            yield f"dgx_vllm_{name} has a line break, which no unit or environment file can hold; take it out."
+
+
+def _folders(values: Settings) -> Iterator[str]:
+    for name in FOLDERS:
+        value = values[name]
+        if value and (not value.startswith("/") or ":" in value):
+            yield f"dgx_vllm_{name} is {value!r}; give it an absolute path without a colon, which Docker splits at."
+    if values["model"].startswith("/") and ":" in values["model"]:
+        yield f"dgx_vllm_model is {values['model']!r}; Docker splits a path at a colon: rename the folder."
+
+
+def _numbers(values: Settings) -> Iterator[str]:
+    for name in POSITIVE:
+        if int(values[name]) < 1:
+            yield f"dgx_vllm_{name} is {values[name]}; set it to 1 or more."
+    for name in NOT_NEGATIVE:
+        if int(values[name]) < 0:
+            yield f"dgx_vllm_{name} is {values[name]}; set it to 0 or more."
+    if not 0 < int(values["port"]) < 65536:
+        yield f"dgx_vllm_port is {values['port']}; set it to a port from 1 to 65535."
+    utilization = float(values["gpu_memory_utilization"])
+    if not 0 < utilization <= 0.9:
+        yield (
+            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a GB10 "
+            "that runs out of its unified memory freezes with everything on it."
+        )
+
+
+def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
+    """What the inventory's plan (the filter topology, which sees no play or role variables) does not say."""
+    tensor, pipeline = int(values["tensor_parallel_size"]), int(values["pipeline_parallel_size"])
+    size = int(row["world_size"])
+    if values["replica"] and row["replica"] != values["replica"]:
+        yield (
+            f"dgx_vllm_replica is {values['replica']!r} on {row['host']}, but not in the inventory; set it there, as a "
+            "host or group variable, because all nodes of a replica must see it."
+        )
+    elif tensor * pipeline != size:
+        nodes = "one node, which has one GPU" if size == 1 else f"{size} nodes with one GPU each"
+        yield (
+            f"dgx_vllm_tensor_parallel_size ({tensor}) times dgx_vllm_pipeline_parallel_size ({pipeline}) is "
+            f"{tensor * pipeline}, but the replica {row['replica']} has {nodes}; make them equal, or give all its "
+            "nodes the same dgx_vllm_replica in the inventory."
+        )
+    interfaces, rails = values["fabric_interfaces"], len(row["rails"])
+    if size > 1 and interfaces and not len(set(interfaces)) == len(interfaces) == rails:
+        yield (
+            f"dgx_vllm_fabric_interfaces names {', '.join(interfaces)} on {row['host']}; name {rails} different "
+            "interfaces, one for each planned rail in its order (playbooks/topology.yml), or none to find them."
+        )
+    for name, known in (("watch_limits", WATCH_LIMITS), ("fabric_thresholds", tuple(THRESHOLDS))):
+        for key, value in values[name].items():
+            if key not in known:
+                yield f"dgx_vllm_{name} has {key}; known are {', '.join(known)}."
+            elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
+                yield f"dgx_vllm_{name}.{key} is {value!r}; give it a number (rdma: true or false)."
+
+
+def _model(values: Settings) -> Iterator[str]:
+    model = values["model"]
+    if not model:
+        yield "dgx_vllm_model is not set; give it a Hugging Face id (org/name) or the absolute path of a model folder."
+    elif not model.startswith("/") and not HUB_ID.fullmatch(model):
+        yield f"dgx_vllm_model is {model!r}; give it a Hugging Face id (org/name) or an absolute path."
+    if "://" in values["host"] or not values["host"]:
+        yield f"dgx_vllm_host is {values['host']!r}; give it an address such as 127.0.0.1 or 0.0.0.0."
+
+
+def _image(values: Settings) -> Iterator[str]:
+    source, image = values["image_source"], values["image"]
+    if source == "build":
+        if not image or IMAGE_WITH_VERSION.fullmatch(image.rsplit("/", 1)[-1]):
+            yield (
+                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build give it a name without a tag, "
+                "because the role tags it by content."
+            )
+    elif not IMAGE_WITH_VERSION.fullmatch(image):
+        yield f"dgx_vllm_image is {image!r}; give it a tag or a digest (name:tag or name@sha256:…)."
+    if source == "load" and not values["image_archive"].startswith("/"):
+        yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load needs one, on the node."
+    if bool(values["registry_username"]) != bool(values["registry_password"]):
+        yield "Only one of dgx_vllm_registry_username and dgx_vllm_registry_password is set; set both or neither."
+    if values["fabric_repo_url"] and not (
+        values["fabric_repo_key_url"] and values["fabric_repo_key_fingerprint"]
+    ):
+        yield (
+            "dgx_vllm_fabric_repo_url has no key; set dgx_vllm_fabric_repo_key_url and "
+            "dgx_vllm_fabric_repo_key_fingerprint too."
+        )
+    if not re.fullmatch(r"[0-9A-Fa-f]{40}", values["toolkit_repo_key_fingerprint"].replace(" ", "")):
+        yield "dgx_vllm_toolkit_repo_key_fingerprint is not 40 hexadecimal digits; copy it from the publisher."
+
+
+def _arguments(values: Settings) -> Iterator[str]:
+    for argument in values["extra_args"]:
+        flag = str(argument).split("=", 1)[0].replace("_", "-")
+        if flag == "--master-addr":
+            yield (
+                "dgx_vllm_extra_args has --master-addr; take it out, because the head's address comes from the plan of "
+                "the inventory, which playbooks/topology.yml prints."
+            )
+        elif flag in OWN_FLAGS:
+            yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
+    for argument in values["container_extra_args"]:
+        if str(argument).split("=", 1)[0] == "--privileged":
+            yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: take it out."
+
+
+def _environment(values: Settings) -> Iterator[str]:
+    for name in values["extra_env"]:
+        if name in OWN_ENVIRONMENT:
+            yield f"dgx_vllm_extra_env has {name}; set dgx_vllm_{OWN_ENVIRONMENT[name]} instead."
+        elif name in RESERVED_ENVIRONMENT:
+            yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; take it out."
+        elif name == "VLLM_PORT":
+            yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
+        elif not re.fullmatch(r"[A-Za-z_]\w*", name):
+            yield f"dgx_vllm_extra_env has {name!r}, which cannot name an environment variable; rename it."

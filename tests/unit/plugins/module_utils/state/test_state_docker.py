@@ -1,0 +1,117 @@
+"""Docker through its command line, with answers as the real client gives them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
+
+INFO = {
+    "ServerVersion": "28.2.2",
+    "CgroupDriver": "systemd",
+    "DockerRootDir": "/srv/docker",
+    "Runtimes": {"runc": {}, "nvidia": {}},
+    "DefaultRuntime": "runc",
+    "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
+    "ClientInfo": {"Version": "28.2.2"},
+}
+
+
+def test_engine(runner):
+    runner.on_json("docker", "info", answer=INFO)
+    assert docker_cli.engine(runner) == {
+        "installed": True,
+        "running": True,
+        "error": None,
+        "version": "28.2.2",
+        "cgroup_driver": "systemd",
+        "root_dir": "/srv/docker",
+        "runtimes": ["nvidia", "runc"],
+        "default_runtime": "runc",
+        "cdi_spec_dirs": ["/etc/cdi", "/var/run/cdi"],
+    }
+
+
+def test_engine_absent(runner):
+    found = docker_cli.engine(runner)
+    assert (found["installed"], found["running"], found["version"]) == (False, False, None)
+
+
+def test_engine_stopped(runner):
+    answer = {"ServerErrors": ["Cannot connect to the Docker daemon"], "ClientInfo": {"Version": "20.10.24"}}
+    runner.on("docker", "info", stdout=json.dumps(answer), rc=1)
+    found = docker_cli.engine(runner)
+    assert (found["installed"], found["running"], found["version"]) == (True, False, "20.10.24")
+    assert found["error"] == "Cannot connect to the Docker daemon"
+
+
+def test_engine_that_answers_nonsense(runner):
+    runner.on("docker", "info", stdout="oops", stderr="permission denied", rc=1)
+    assert docker_cli.engine(runner)["error"] == "permission denied"
+
+
+def test_containers_leave_ours_out(runner):
+    rows = [
+        {"Names": "dgx-vllm", "Image": "a"},
+        {"Names": "web", "Image": "nginx", "Ports": "0.0.0.0:80->80/tcp"},
+    ]
+    runner.on("docker", "ps", stdout="".join(json.dumps(row) + "\n" for row in rows))
+    assert docker_cli.containers(runner, "dgx-vllm") == [
+        {"name": "web", "image": "nginx", "ports": "0.0.0.0:80->80/tcp"}
+    ]
+
+
+def test_image(runner):
+    found = {"Id": "sha256:1", "RepoDigests": ["a@sha256:2"], "Config": {"Labels": {"k": "v"}}, "Size": 9}
+    runner.on_json("docker", "image", "inspect", "a:1", answer=[found])
+    assert docker_cli.image(runner, "a:1") == {
+        "present": True,
+        "id": "sha256:1",
+        "digests": ["a@sha256:2"],
+        "labels": {"k": "v"},
+        "size_bytes": 9,
+    }
+
+
+@pytest.mark.parametrize("reference", ["", "missing:1"])
+def test_no_image(runner, reference):
+    runner.on("docker", "image", "inspect", stdout="[]\n", stderr="Error: No such image", rc=1)
+    assert docker_cli.image(runner, reference)["present"] is False
+
+
+def test_container(runner):
+    found = {"Id": "c1", "Image": "sha256:1", "State": {"Running": True, "StartedAt": "2026-11-01T10:00:00Z"}}
+    runner.on_json("docker", "container", "inspect", answer=[found])
+    assert docker_cli.container(runner, "dgx-vllm") == {
+        "running": True,
+        "id": "c1",
+        "image_id": "sha256:1",
+        "started_at": "2026-11-01T10:00:00Z",
+    }
+
+
+def test_a_stopped_container_has_no_start(runner):
+    found = {"Id": "c1", "Image": "i", "State": {"Running": False, "StartedAt": "2026-11-01T10:00:00Z"}}
+    runner.on_json("docker", "container", "inspect", answer=[found])
+    assert docker_cli.container(runner, "dgx-vllm")["started_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "content"),
+    [
+        ('{"data-root": "/x"}', None, {"data-root": "/x"}),
+        (" \n", None, {}),
+        ("[1]", "holds no JSON object", {}),
+        ('{"a": 1,}', "is not valid JSON", {}),
+    ],
+)
+def test_daemon_json(write, text, error, content):
+    found = docker_cli.daemon_json(write("/etc/docker/daemon.json", text))
+    assert found["exists"] is True
+    assert found["content"] == content
+    assert found["error"] is None if error is None else error in found["error"]
+
+
+def test_no_daemon_json(tmp_path):
+    assert docker_cli.daemon_json(tmp_path / "daemon.json") == {"exists": False, "error": None, "content": {}}

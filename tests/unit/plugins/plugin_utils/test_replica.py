@@ -1,0 +1,126 @@
+"""What each node of a replica runs with, as golden files for 1, 2, 4 and 8 nodes, mixed ports, a ring and Ray.
+
+After a change that is meant: pytest tests/unit/plugins/plugin_utils --update-golden, then look at the difference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import server as node
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
+
+from helpers.fleets import Variables, hosts, replica
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def halves(port: int) -> list[dict[str, Any]]:
+    """Both halves of a port with the names that a DGX Spark gives them."""
+    return [
+        {"interface": f"{prefix}p1s0f{port}np{port}", "rdma": f"roce{rdma}p1s0f{port}", "rdma_port": 1}
+        for prefix, rdma in (("en", ""), ("enP2", "P2"))
+    ]
+
+
+def management(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Addresses of a node whose management network is a VLAN; its parent sorts first and has another one."""
+    number = row["host"].removeprefix("spark")
+    return {
+        "lo": ["127.0.0.1/8"],
+        "enP7s7": [f"203.0.113.{number}/24"],
+        "enP7s7.20": [f"192.0.2.{number}/24"],
+    }
+
+
+FIRST, SECOND, BOTH = halves(0), halves(1), halves(0) + halves(1)
+MLX5 = [{"interface": f"eth{number}", "rdma": f"mlx5_{number}", "rdma_port": 1} for number in (0, 2)]
+PLAIN = [{"interface": name, "rdma": ""} for name in ("enp1s0f0np0", "enP2p1s0f0np0")]
+
+CASES: dict[str, tuple[Variables, dict[str, list[dict[str, Any]]]]] = {
+    "one": (hosts(1), {}),
+    "pair": (replica(2), {}),
+    "mixed_ports": (replica(2), {"spark2": SECOND}),
+    "mlx5_names": (replica(2), {"spark1": MLX5, "spark2": MLX5}),
+    "two_cables": (replica(2, fabric_ports=2), {"spark1": BOTH, "spark2": BOTH}),
+    "four": (replica(4), {}),
+    "ring": (replica(4, fabric_kind="ring"), {f"spark{number}": BOTH for number in range(1, 5)}),
+    "eight": (replica(8, tensor_parallel_size=4, pipeline_parallel_size=2), {}),
+    "ray": (replica(2, executor="ray"), {}),
+    "no_rdma": (replica(2), {"spark1": PLAIN, "spark2": PLAIN}),
+}
+
+
+def rendered(case: str) -> dict[str, Any]:
+    fleet, special = CASES[case]
+    planned = plan(fleet)
+    assert planned["mistakes"] == []
+    found = {}
+    for host, row in planned["hosts"].items():
+        rails = special.get(host, FIRST)
+        found[host] = {
+            "environment": node.environment(row, rails, management(row)),
+            "serve": node.serve_arguments(row) if node.serves(row) else None,
+            "container": node.container_arguments(row, rails),
+            **({"ray": node.ray_command(row)} if row["executor"] == "ray" else {}),
+        }
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nodes_are_the_golden_ones(case: str, request: pytest.FixtureRequest) -> None:
+    text = json.dumps(rendered(case), indent=1, sort_keys=True) + "\n"
+    file = GOLDEN / f"{case}.json"
+    if request.config.getoption("--update-golden"):
+        GOLDEN.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {file.stem for file in GOLDEN.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("case", set(CASES) - {"one", "no_rdma"})
+def test_both_halves_carry_nccl_and_nothing_known_to_be_wrong_is_set(case: str) -> None:
+    for host, found in rendered(case).items():
+        environment = found["environment"]
+        assert len(environment["NCCL_IB_HCA"].split(",")) % 2 == 0, host
+        assert not {"NCCL_IB_GID_INDEX", "NCCL_NET_GDR_LEVEL", "VLLM_PORT"} & set(environment)
+        assert environment["GLOO_SOCKET_IFNAME"] == environment["NCCL_SOCKET_IFNAME"].removeprefix("=")
+        assert "--privileged" not in found["container"]
+
+
+@pytest.mark.parametrize("case", ["pair", "four", "eight", "ring"])
+def test_only_the_head_has_an_api(case: str) -> None:
+    headless = ["--headless" in found["serve"] for found in rendered(case).values()]
+    assert headless == [False] + [True] * (len(headless) - 1)
+
+
+def test_with_ray_only_the_head_serves_and_the_dashboard_is_on_the_fabric() -> None:
+    found = rendered("ray")
+    assert found["spark2"]["serve"] is None
+    assert "--dashboard-host=198.51.100.1" in found["spark1"]["ray"]
+    assert "--address=198.51.100.1:6379" in found["spark2"]["ray"]
+
+
+def test_a_node_with_too_few_cabled_halves_is_refused() -> None:
+    row = plan(replica(2))["hosts"]["spark1"]
+    with pytest.raises(node.ReplicaError, match="1 cabled half-port and 2 planned rails"):
+        node.environment(row, FIRST[:1], {})
+
+
+def test_in_a_ring_the_dashboard_is_on_loopback() -> None:
+    row = plan(replica(4, fabric_kind="ring", executor="ray"))["hosts"]["spark1"]
+    assert "--dashboard-host=127.0.0.1" in node.ray_arguments(row)
+    assert "--node-ip-address=192.0.2.1" in node.ray_arguments(row)
+
+
+def test_a_ring_node_without_its_control_address_is_refused() -> None:
+    row = plan(replica(4, fabric_kind="ring"))["hosts"]["spark1"]
+    with pytest.raises(node.ReplicaError, match=r"no interface with its control address 192\.0\.2\.1; write"):
+        node.environment(row, BOTH, {"enP7s7": ["192.0.2.10/24", "203.0.113.1/24"]})
