@@ -23,7 +23,9 @@ echo 'rtt min/avg/max/mdev = 0.2/0.3/0.4/0.1 ms'""",
     "ib_write_bw": """case "${@: -1}" in *.*) sleep 1 ;; *) exit 0 ;; esac
 echo ' #bytes #iterations BW peak[Gb/sec] BW average[Gb/sec] MsgRate[Mpps]'
 echo " 65536 5000 99.0 $(cat {place}/gbits) 0.18" """,
+    # `docker run -i` reads its standard input to the end; a command that ends before is an EPIPE for Ansible.
     "docker": """echo "$@" >>{place}/docker.log
+[ "$1" != run ] || cat >/dev/null
 [ "$1" != run ] || echo 'NET/IB : Using [0]rocep1s0f0:1/RoCE [1]roceP2p1s0f0:1/RoCE
 # Avg bus bandwidth    : 22.1'""",
 }
@@ -89,7 +91,7 @@ class Bed:
         }
         facts = {"__dgx_vllm_fabric_read": "{{ facts }}", "__dgx_vllm_node": node}
         tasks: list[dict[str, Any]] = [{"name": "Facts", "ansible.builtin.set_fact": facts}]
-        for name in ("validate", "fabric_gate"):
+        for name in ("common/validate", "fabric/gate/main"):
             role = {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": name}
             tasks.append({"name": "Stage", "ansible.builtin.include_role": role})
         playbook = self.place / "play.yml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,9 @@ class Stages:
     def __init__(self, place: Path, *stubs: str) -> None:
         self.place = place
         self.tasks = place / "roles/dgx_vllm/tasks"
-        self.tasks.mkdir(parents=True)
-        for name in ("defaults", "vars", "templates", "meta", "handlers"):
+        shutil.copytree(ROLE / "tasks", self.tasks)
+        for name in ("defaults", "vars", "templates", "files", "meta", "handlers"):
             (self.tasks.parent / name).symlink_to(ROLE / name)
-        for path in (ROLE / "tasks").iterdir():
-            (self.tasks / path.name).symlink_to(path)
         for name in ("files", "playbooks", "templates"):
             (place / name).symlink_to(ROOT / name)
         (place / "bin").mkdir()
@@ -39,7 +38,7 @@ class Stages:
             "ansible.builtin.shell": f"echo {{{{ inventory_hostname }}}} {stage} >>{self.place}/calls",
             "check_mode": False,
         }
-        (self.tasks / f"{stage}.yml").unlink()
+        assert (self.tasks / f"{stage}.yml").is_file(), f"there is no stage {stage}"
         (self.tasks / f"{stage}.yml").write_text(json.dumps([note, *tasks]), encoding="utf-8")
 
     def tool(self, name: str, script: str = "") -> None:

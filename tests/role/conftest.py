@@ -44,11 +44,11 @@ def renderer(place: Path, more: Mapping[str, str]) -> Path:
     """
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
-    for name in ("defaults", "vars", "templates"):
+    for name in ("defaults", "vars", "templates", "files"):
         (role / name).symlink_to(ROLE / name)
     (place / "files").symlink_to(ROOT / "files")
-    plan = task_of("validate", "Work out who serves what with whom")
-    render = task_of("service", "Render the release")
+    plan = task_of("common/validate", "Work out who serves what with whom")
+    render = task_of("service/main", "Render the release")
     keep = {
         "name": "Keep what was rendered",
         "ansible.builtin.copy": {
@@ -129,7 +129,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     }
     inventory = {"all": {"vars": {**read_cases()["all"]["vars"], **common}, "hosts": hosts}}
     (place / "ring.yml").write_text(json.dumps(inventory), encoding="utf-8")
-    read = task_of("fabric_read", "Read the fabric of the node")["dgx_vllm.spark.dgx_vllm_fabric"]
+    read = task_of("fabric/read", "Read the fabric of the node")["dgx_vllm.spark.dgx_vllm_fabric"]
     return render(place, place / "ring.yml", management_addresses=read["management_addresses"])
 
 

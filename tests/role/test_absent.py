@@ -16,7 +16,10 @@ STATE: dict[str, Any] = {
     "docker": {"running": True},
 }  # fmt: skip
 SHARED = {"dgx_vllm_model": "org/m", "dgx_vllm_preflight_accept": list(CHECKS), "dgx_vllm_report_dir": ""}
-STAGES = ("state", "runtime", "fabric", "image", "fabric_gate", "model", "service", "uninstall")
+STAGES = (
+    "common/state", "runtime/main", "fabric/main", "image/main", "fabric/gate/main", "model/main", "service/main",
+    "uninstall",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("names", [("a", "z"), ("z", "a")], ids=["absent-last", "absent-first"])
@@ -28,7 +31,7 @@ def test_the_others_are_deployed(names: tuple[str, str], tmp_path: Path) -> None
     run = stages.run("site.yml", hosts, "--skip-tags", "verify", **SHARED)
     assert run.rc == 0, [run.failure(host) for host in hosts]
     assert [call for call in stages.calls if "state" not in call] == [
-        f"{kept} runtime", f"{kept} image", f"{kept} model", f"{kept} service", f"{gone} uninstall",
+        f"{kept} runtime/main", f"{kept} image/main", f"{kept} model/main", f"{kept} service/main", f"{gone} uninstall",
     ]  # fmt: skip
     (table,) = (
         result["msg"] for task, _, result in run.results() if task.endswith("Preflight") and "msg" in result

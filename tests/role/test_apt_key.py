@@ -55,8 +55,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 )
 def test_key(keys: Keys, users: list[str], of_subkey: bool, taken: bool, tmp_path: Path) -> None:
     armoured, primary, subkey = keys
-    stages = Stages(tmp_path, "packages")
-    tasks = yaml.safe_load((ROLE / "tasks/apt_repository.yml").read_text(encoding="utf-8"))[:CHECKED]
+    stages = Stages(tmp_path, "common/packages")
+    tasks = yaml.safe_load((ROLE / "tasks/common/apt_repository.yml").read_text(encoding="utf-8"))[:CHECKED]
     assert tasks[-1]["name"].startswith("Refuse")
     (stages.tasks / "key.yml").write_text(json.dumps(tasks), encoding="utf-8")
     (tmp_path / "served").write_text("".join(armoured[user] for user in users), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,10 @@ class Machine:
     def __init__(self, place: Path) -> None:
         self.place = place
         tasks = place / "roles/dgx_vllm/tasks"
-        tasks.mkdir(parents=True)
-        for name in ("defaults", "vars", "templates", "meta"):
+        shutil.copytree(ROLE / "tasks", tasks)
+        for name in ("defaults", "vars", "templates", "files", "meta"):
             (tasks.parent / name).symlink_to(ROLE / name)
-        for path in [*(ROLE / "tasks").glob("build_image*.yml"), ROLE / "tasks/registry_login.yml"]:
-            (tasks / path.name).symlink_to(path)
-        (tasks / "state.yml").write_text("[]", encoding="utf-8")
+        (tasks / "common/state.yml").write_text("[]", encoding="utf-8")
         (place / "files").symlink_to(ROOT / "files")
         (place / "bin").mkdir()
         (place / "bin/docker").write_text(DOCKER, encoding="utf-8")

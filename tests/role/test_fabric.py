@@ -55,7 +55,7 @@ def run(place: Path, pair: Pair, stage: str, *words: str, node: Any = None, **va
             "name": "Stage",
             "ansible.builtin.include_role": {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": name},
         }
-        for name in ("validate", stage)
+        for name in ("common/validate", stage)
     ]
     playbook = place / "play.yml"
     content = [{"hosts": "dgx_vllm", "gather_facts": False, "tasks": tasks}]
@@ -72,7 +72,7 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def test_a_fabric_as_planned_is_left_alone(pair: Pair, tmp_path: Path) -> None:
-    done = run(tmp_path, pair, "fabric")
+    done = run(tmp_path, pair, "fabric/main")
     assert done.rc == 0, done.failure("spark1")
     ran = {task.rpartition(" : ")[2] for task, _, result in done.results() if not result.get("skipped")}
     assert ran <= {
@@ -84,7 +84,7 @@ def test_a_fabric_as_planned_is_left_alone(pair: Pair, tmp_path: Path) -> None:
 def test_addresses_of_the_site_are_only_checked(pair: Pair, tmp_path: Path) -> None:
     machine: Machine = pair.machines["spark2"]
     machine.addresses["enP2p1s0f0np0"] = []
-    done = run(tmp_path, pair, "fabric", dgx_vllm_fabric_manage=False)
+    done = run(tmp_path, pair, "fabric/main", dgx_vllm_fabric_manage=False)
     assert "ip address add 198.51.100.66/26 dev enP2p1s0f0np0" in done.failure("spark2")
     assert done.failure("spark1") == ""
 
@@ -92,7 +92,7 @@ def test_addresses_of_the_site_are_only_checked(pair: Pair, tmp_path: Path) -> N
 def test_check_mode_says_what_it_cannot_know(pair: Pair, tmp_path: Path) -> None:
     for half in ("enp1s0f0np0", "enP2p1s0f0np0"):
         (pair.machines["spark1"].root / f"sys/class/net/{half}/carrier").unlink()
-    done = run(tmp_path, pair, "fabric", "--check")
+    done = run(tmp_path, pair, "fabric/main", "--check")
     assert done.rc == 0, done.failure("spark1")
     said = [
         result["msg"] for task, _, result in done.results() if "cannot know" in task and result.get("msg")
@@ -106,7 +106,7 @@ def test_modules_are_not_wanted_without_rdma(pair: Pair, tmp_path: Path) -> None
         (machine.root / "etc/modules-load.d/dgx-vllm.conf").unlink()
     thresholds = {"rdma": False}
     node = state(packages={"iputils-ping": "1"})
-    done = run(tmp_path, pair, "fabric", node=node, dgx_vllm_fabric_thresholds=thresholds)
+    done = run(tmp_path, pair, "fabric/main", node=node, dgx_vllm_fabric_thresholds=thresholds)
     assert done.rc == 0, done.failure("spark1")
     assert not [task for task, _, _ in done.results() if "RDMA modules" in task]
 
@@ -115,7 +115,7 @@ def test_the_verdict_names_causes_and_keeps_the_figures(pair: Pair, tmp_path: Pa
     """The addresses are those of a documentation network: nobody answers on them."""
     report = tmp_path / "fabric.json"
     node = state(docker={"version": None})
-    done = run(tmp_path, pair, "fabric_gate", node=node, dgx_vllm_fabric_json=str(report))
+    done = run(tmp_path, pair, "fabric/gate/main", node=node, dgx_vllm_fabric_json=str(report))
     assert "spark1 - spark2 rail 0: jumbo_ping:" in done.failure("spark1")
     assert "spark1 - spark2 rail 0: bandwidth:" in done.failure("spark2")
     found = json.loads(report.read_text(encoding="utf-8"))
@@ -129,6 +129,6 @@ def test_the_verdict_names_causes_and_keeps_the_figures(pair: Pair, tmp_path: Pa
 @pytest.mark.parametrize("words", [("--check",), ()])
 def test_a_replica_that_serves_is_left_in_peace(pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
     node = state() if words else state(service={"active_state": "active"})
-    done = run(tmp_path, pair, "fabric_gate", *words, node=node)
+    done = run(tmp_path, pair, "fabric/gate/main", *words, node=node)
     assert done.rc == 0, done.failure("spark1")
     assert not [task for task, _, _ in done.results() if "Ping" in task]

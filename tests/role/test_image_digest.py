@@ -18,7 +18,7 @@ PLAY = """
   tasks:
     - ansible.builtin.include_role:
         name: dgx_vllm
-        tasks_from: image_digest
+        tasks_from: image/digest
       when: dgx_vllm_state | default('present') == 'present'
 """
 

@@ -13,7 +13,8 @@ from helpers.ansible_run import ROOT, command
 
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 INVENTORIES = sorted((ROOT / "inventory").glob("*.yml"))
-STAGES = ["preflight", "runtime", "image", "model", "service", "verify"]
+STAGES = ["runtime", "fabric", "image", "model", "service"]
+ENTRIES = ["preflight", "prepare", "serve", "verify", "health", "rollback", "tune", "uninstall"]
 
 
 def test_there_is_something_to_check() -> None:
@@ -64,10 +65,10 @@ def test_inventories_have_the_hosts_they_promise(tmp_path: Path) -> None:
 def test_site_has_one_tag_a_stage(tmp_path: Path) -> None:
     done = command("ansible-playbook", "--list-tags", "-i", "inventory/single.yml", "site.yml", home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [stage for stage in STAGES[1:] if stage not in done.stdout] == []
+    assert [stage for stage in [*STAGES, "verify"] if stage not in done.stdout] == []
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "rollback", "uninstall"])
+@pytest.mark.parametrize("stage", [*ENTRIES, *(f"{stage}/main" for stage in STAGES)])
 def test_every_stage_has_its_tasks(stage: str) -> None:
     assert (ROOT / f"roles/dgx_vllm/tasks/{stage}.yml").is_file()
 
@@ -99,5 +100,5 @@ def test_tasks_are_named() -> None:
             for part in ("block", "rescue", "always"):
                 walk(task.get(part, []), file)
 
-    for file in sorted((ROOT / "roles/dgx_vllm/tasks").glob("*.yml")):
+    for file in sorted((ROOT / "roles/dgx_vllm/tasks").rglob("*.yml")):
         walk(yaml.safe_load(file.read_text(encoding="utf-8")), file)

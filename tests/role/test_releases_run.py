@@ -31,21 +31,21 @@ def test_verify_alone_accepts_the_installed_release(tmp_path: Path) -> None:
 def test_only_a_run_with_a_new_release_returns_to_the_one_before(
     rolled_out: Mapping[str, str], returns: bool, tmp_path: Path
 ) -> None:
-    stages = Stages(tmp_path, "verify_rollback")
+    stages = Stages(tmp_path, "verify/rollback")
     stages.stub("health", health(False, **rolled_out))
     on_disk(stages, "one")
     run = stages.run("verify", {"one": node()}, __dgx_vllm_plan=plan("one"))
     assert run.rc == 0, run.failure("one")
-    assert ("one verify_rollback" in stages.calls) == returns
+    assert ("one verify/rollback" in stages.calls) == returns
     assert pointers(stages, "one") == ("r2", "r1")
 
 
 def rollback(place: Path, head: bool, worker: bool, **of_worker: Any) -> tuple[Stages, list[str]]:
     """Rolls a pair back; whether the release before is healthy on each node, and the messages of those that failed."""
-    stages = Stages(place, "validate", "state", "activate")
+    stages = Stages(place, "common/validate", "common/state", "service/activate")
     found = health(True, "__dgx_vllm_health_of_old")["ansible.builtin.set_fact"]["__dgx_vllm_health_of_old"]
     found["healthy"] = "{{ serves }}"
-    stages.stub("health_of_installed", {"ansible.builtin.set_fact": {"__dgx_vllm_health_of_old": found}})
+    stages.stub("verify/installed", {"ansible.builtin.set_fact": {"__dgx_vllm_health_of_old": found}})
     on_disk(stages, *PAIR)
     hosts = {"head": {**node(), "serves": head}, "worker": {**node(**of_worker), "serves": worker}}
     run = stages.run("rollback", hosts, __dgx_vllm_plan=plan(*PAIR))

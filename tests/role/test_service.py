@@ -27,7 +27,7 @@ def service(place: Path, second: dict[str, Any], **variables: Any) -> Run:
     )
     facts = {"__dgx_vllm_node": "{{ node }}", "__dgx_vllm_fabric_read": {"fabric": {"rails": []}}}
     tasks: list[dict[str, Any]] = [{"name": "Facts", "ansible.builtin.set_fact": facts}]
-    for stage in ("validate", "service"):
+    for stage in ("common/validate", "service/main"):
         role = {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": stage}
         tasks.append({"name": "Stage", "ansible.builtin.include_role": role})
     content = [{"hosts": "dgx_vllm", "gather_facts": False, "tasks": tasks}]

@@ -1,8 +1,9 @@
-"""tasks/service.yml on this machine: what becomes of a replica's watch; restarts are stubbed."""
+"""tasks/service/main.yml on this machine: what becomes of a replica's watch; restarts are stubbed."""
 
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ def node(**watch: Any) -> dict[str, Any]:
 
 
 def deployed(place: Path, *stubs: str) -> Stages:
-    stages = Stages(place, "state", "restart", "service_watch", *stubs)
+    stages = Stages(place, "common/state", "service/restart", "service/watch", *stubs)
     stages.tool("systemctl", SYSTEMCTL)
     (place / "enabled").write_text("enabled\n", encoding="utf-8")
-    (stages.tasks / "both.yml").write_text(
-        '[{"name": "Both", "ansible.builtin.include_tasks": "{{ item }}.yml", "loop": ["validate", "service"]}]'
-    )
+    both = {
+        "name": "Both",
+        "ansible.builtin.include_tasks": "{{ item }}.yml",
+        "loop": ["common/validate", "service/main"],
+    }
+    (stages.tasks / "both.yml").write_text(json.dumps([both]), encoding="utf-8")
     return stages
 
 
@@ -48,14 +52,14 @@ def test_a_node_that_serves_alone_now_has_no_watch(tmp_path: Path) -> None:
     for path in ("etc/watch.json", "lib/state/watch.json", "watch"):
         assert not stages.node("one", path).exists()
     calls = stages.calls
-    assert calls.index("systemctl disable dgx-vllm-watch.service") < calls.index("one restart")
+    assert calls.index("systemctl disable dgx-vllm-watch.service") < calls.index("one service/restart")
 
 
 def test_a_node_that_never_had_a_watch_is_not_asked_about_it(tmp_path: Path) -> None:
-    stages = deployed(tmp_path, "uninstall_watch")
+    stages = deployed(tmp_path, "uninstall/watch")
     run = stages.run("both", {"one": node(exists=False, enabled=False)})
     assert run.rc == 0, run.failure("one")
-    assert "one uninstall_watch" not in stages.calls
+    assert "one uninstall/watch" not in stages.calls
 
 
 @pytest.mark.parametrize("enabled", [True, False])

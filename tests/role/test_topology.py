@@ -74,7 +74,7 @@ def planned(place: Path, hosts: dict[str, dict[str, str]], *words: str) -> dict[
     common = {**LOCAL, "dgx_vllm_model": "org/name", "dgx_vllm_fabric_kind": "switch"}
     inventory = {"sparks": {"hosts": hosts, "vars": common}, "others": {"hosts": {"aaa": LOCAL}}}
     (place / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
-    role = {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": "validate", "public": True}
+    role = {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": "common/validate", "public": True}
     show = {"msg": "{{ __dgx_vllm_row }}"}
     tasks = [
         {"name": "Plan", "ansible.builtin.include_role": role},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,12 +58,10 @@ class Machine:
     def __init__(self, place: Path, port: int) -> None:
         self.place, self.port = place, port
         tasks = place / "roles/dgx_vllm/tasks"
-        tasks.mkdir(parents=True)
-        for name in ("defaults", "vars", "templates", "meta"):
+        shutil.copytree(ROLE / "tasks", tasks)
+        for name in ("defaults", "vars", "templates", "files", "meta"):
             (tasks.parent / name).symlink_to(ROLE / name)
-        for path in [*(ROLE / "tasks").glob("tune*.yml"), ROLE / "tasks/ledger.yml"]:
-            (tasks / path.name).symlink_to(path)
-        for name in ("preflight", "state", "service", "verify", "verdict", "health"):
+        for name in ("preflight", "common/state", "service/main", "verify", "assert_healthy", "health"):
             self.stub(name)
         (place / "bin").mkdir()
         for name, text in (("docker", DOCKER), ("systemctl", SYSTEMCTL)):
@@ -72,7 +71,7 @@ class Machine:
     def stub(self, stage: str, *more: dict[str, Any]) -> None:
         """A stage that only notes that it was run; the service's starts the server, health finds it healthy."""
         note = f"echo {stage} >>{self.place}/steps" + (
-            f"; echo active >{self.place}/active" if stage == "service" else ""
+            f"; echo active >{self.place}/active" if stage == "service/main" else ""
         )
         fact = {"__dgx_vllm_health": {"healthy": True, "msg": ""}}
         tasks: list[dict[str, Any]] = [
@@ -126,7 +125,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def test_out_of_service_tuned_and_back(machine: Machine) -> None:
     status, said, steps = machine.tune()
     assert status == 0, said
-    assert steps == ["preflight", "stop", "tune, server inactive", "state", "service", "verify", "verdict"]
+    assert steps == [
+        "preflight", "stop", "tune, server inactive", "common/state", "service/main", "verify", "assert_healthy",
+    ]  # fmt: skip
     assert (machine.place / "tuned" / FILE).read_text() == "new\n"
     names = {path.name for path in (machine.place / "reports/tuning/spark1").iterdir()}
     assert names == {FILE, "timings.json", "tuned.svg", "speed.json"}
@@ -148,9 +149,9 @@ def test_back_when_the_tuner_fails(machine: Machine) -> None:
 def test_the_file_before_comes_back_when_the_server_is_not_healthy_with_the_new_one(machine: Machine) -> None:
     (machine.place / "tuned").mkdir()
     (machine.place / "tuned" / FILE).write_text("old\n", encoding="utf-8")
-    machine.stub("verdict", {"ansible.builtin.fail": {"msg": "The server is not healthy."}})
+    machine.stub("assert_healthy", {"ansible.builtin.fail": {"msg": "The server is not healthy."}})
     status, said, steps = machine.tune()
-    assert status == 2 and steps[-3:] == ["verdict", "start", "health"]
+    assert status == 2 and steps[-3:] == ["assert_healthy", "start", "health"]
     assert "spark1 was not tuned: It said: The server is not healthy." in said
     assert (machine.place / "tuned" / FILE).read_text() == "old\n"
 

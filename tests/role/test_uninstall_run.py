@@ -16,7 +16,7 @@ KEY = "a" * 12
 
 
 def uninstall(place: Path, *foreign: str, **ledger: Any) -> tuple[Stages, Run, Path]:
-    stages = Stages(place, "validate", "state")
+    stages = Stages(place, "common/validate", "common/state")
     stages.tool("docker")
     home = stages.node("one")
     for path in (
@@ -64,12 +64,12 @@ def test_folders_that_were_there_stay(mine: str, tmp_path: Path) -> None:
 
 
 def test_an_image_that_was_there_is_not_noted(tmp_path: Path) -> None:
-    stages = Stages(tmp_path, "image_pull")
+    stages = Stages(tmp_path, "image/pull")
     stages.tool("docker", f"echo {OURS}\n")
     given = node()
     for image, ours in ((OURS, False), (THEIRS, True)):
         given["__dgx_vllm_node"]["state"]["image"] = {"present": True, "id": image}
-        run = stages.run("image_get", {"one": given}, dgx_vllm_image_source="pull")
+        run = stages.run("image/get", {"one": given}, dgx_vllm_image_source="pull")
         assert run.rc == 0, run.failure("one")
         ledger = stages.node("one", "lib/state/ledger.json")
         assert (THEIRS in ledger.read_text() if ledger.exists() else False) == ours
@@ -98,13 +98,13 @@ def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("pulled", [True, False])
 def test_the_registry_password_does_not_stay(pulled: bool, tmp_path: Path) -> None:
-    stages = Stages(tmp_path, "state")
+    stages = Stages(tmp_path, "common/state")
     note = 'echo "$DOCKER_CONFIG" >>"$AT/config"; '
     stages.tool(
         "docker", f'{note}case $1 in login) cat >"$AT/password" ;; pull) {str(pulled).lower()} ;; esac\n'
     )
     login = {"dgx_vllm_registry_username": "me", "dgx_vllm_registry_password": "word-for-tests"}
-    run = stages.run("image_pull", {"one": node()}, dgx_vllm_image="registry.example.com/i:1", **login)
+    run = stages.run("image/pull", {"one": node()}, dgx_vllm_image="registry.example.com/i:1", **login)
     assert (run.failure("one") == "") == pulled
     assert (tmp_path / "password").read_text() == "word-for-tests"
     assert [call.split()[1] for call in stages.calls if "docker" in call] == ["login", "pull", "logout"]

@@ -60,12 +60,13 @@ def validation(place: Path, hosts: dict[str, dict[str, Any]], stage: str, *words
         "name": "Stage",
         "ansible.builtin.include_role": {"name": "dgx_vllm.spark.dgx_vllm", "tasks_from": stage},
     }
-    playbook = place / f"{stage}.yml"
+    name = stage.replace("/", "-")
+    playbook = place / f"{name}.yml"
     playbook.write_text(
         json.dumps([{"hosts": "dgx_vllm", "gather_facts": False, "tasks": [task]}]), encoding="utf-8"
     )
     return play(
-        playbook, inventory(place / stage, hosts, dgx_vllm_model="org/name"), *words, home=place / "home"
+        playbook, inventory(place / name, hosts, dgx_vllm_model="org/name"), *words, home=place / "home"
     )
 
 
@@ -77,7 +78,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return validation(tmp_path_factory.mktemp("accepted"), ACCEPTED, "validate")
+    return validation(tmp_path_factory.mktemp("accepted"), ACCEPTED, "common/validate")
 
 
 @pytest.mark.parametrize("host", REFUSED)
@@ -104,5 +105,5 @@ def test_good_set_is_accepted(accepted: Run, host: str) -> None:
 
 
 def test_extra_variables_are_checked_too(tmp_path: Path) -> None:
-    run = validation(tmp_path, {"one": {}}, "validate", "-e", "dgx_vllm_prot=8001")
+    run = validation(tmp_path, {"one": {}}, "common/validate", "-e", "dgx_vllm_prot=8001")
     assert "did you mean dgx_vllm_port?" in run.failure("one")

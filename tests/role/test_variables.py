@@ -38,7 +38,7 @@ Specs = dict[str, Any]
 def sources() -> list[Path]:
     """Every file in which a variable can be used."""
     places = [
-        path for folder in ("tasks", "handlers", "templates", "vars") for path in (ROLE / folder).iterdir()
+        path for folder in ("tasks", "handlers", "templates", "vars") for path in (ROLE / folder).rglob("*")
     ]
     plays = [ROOT / "site.yml", *(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "templates").iterdir()]
     return sorted(path for path in places + plays if path.is_file())
@@ -50,6 +50,14 @@ def code(path: Path) -> str:
         line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")
     ]
     return re.sub(r"dgx_vllm\.spark\.\w+", "", "\n".join(lines))
+
+
+def internal() -> Specs:
+    """The variables of vars/main/*.yml."""
+    found: Specs = {}
+    for path in sorted((ROLE / "vars/main").glob("*.yml")):
+        found |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
 
 
 def used() -> dict[str, set[str]]:
@@ -144,14 +152,13 @@ def test_internal_names_cannot_be_mistaken_for_public_ones() -> None:
     for path in sources():
         for task_name in re.findall(r"register: (\w+)", code(path)):
             assert task_name.startswith("__dgx_vllm_"), f"{path.name}: {task_name}"
-    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
-    assert all(name.startswith("__dgx_vllm_") for name in internal)
+    assert all(name.startswith("__dgx_vllm_") for name in internal())
 
 
 def test_every_internal_name_is_set_somewhere() -> None:
     texts = {path: code(path) for path in sources()}
     everything = "\n".join(texts.values())
-    known = set(yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8")))
+    known = set(internal())
     known |= set(
         re.findall(r"(?:register: |loop_var: |^\s+)(__dgx_vllm_\w+)(?::|\s|$)", everything, re.MULTILINE)
     )
