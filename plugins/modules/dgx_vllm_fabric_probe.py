@@ -10,7 +10,7 @@ version_added: 0.2.0
 description:
   - Sends pings that fill a packet of the fabric's MTU on every rail to every peer, all at once.
   - Starts servers of C(ib_write_bw) that wait for one client each, and measures against those of other nodes.
-  - Which node measures what and when comes from P(dgx_vllm.spark.fabric_gate_plan#filter).
+  - Which node measures what and when comes from P(dgx_vllm.spark.gate_plan#filter).
 author:
   - The dgx_vllm authors (@dgx-vllm)
 options:

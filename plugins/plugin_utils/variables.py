@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import THRESHOLDS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
 
 Settings = Mapping[str, Any]

@@ -68,4 +68,8 @@ def test_the_container_of_the_all_gather_is_removed(tmp_path: Path) -> None:
     remove = "rm --force dgx-vllm-fabric"
     assert [line for line in asked if not line.startswith("run ")] == [remove] * 4
     assert asked[-1] == remove
-    assert all("--name=dgx-vllm-fabric " in line for line in asked if line.startswith("run "))
+    runs = [line for line in asked if line.startswith("run ")]
+    assert all("--name=dgx-vllm-fabric " in line for line in runs)
+    assert {rank for rank in ("0", "1") for line in runs if f" --env=RANK={rank} " in line} == {"0", "1"}
+    for given in ("WORLD_SIZE=2", "MASTER_ADDR=10.0.0.1", "NCCL_DEBUG=INFO", "NCCL_IB_HCA="):
+        assert all(f" --env={given}" in line for line in runs), given

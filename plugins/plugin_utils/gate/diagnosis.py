@@ -6,33 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.history import figures, slower
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import limits_from
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.links import link_findings, nccl_findings
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import (
-    THRESHOLDS,
     Facts,
     Finding,
     drift,
     node_findings,
 )
-
-
-def limits_from(thresholds: Mapping[str, Any]) -> dict[str, Any]:
-    """The given limits over the known ones; an unknown name is an error, not a limit that is never looked at."""
-    unknown = sorted(set(thresholds) - set(THRESHOLDS))
-    if unknown:
-        raise ValueError(
-            f"dgx_vllm_fabric_thresholds has {', '.join(unknown)}; known are {', '.join(THRESHOLDS)}."
-        )
-    given: dict[str, Any] = {}
-    for name, value in thresholds.items():
-        known = THRESHOLDS[name]
-        if isinstance(known, bool):
-            given[name] = (
-                value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "1", "on")
-            )
-        else:
-            given[name] = type(known)(value)
-    return {**THRESHOLDS, **given}
 
 
 def diagnose(

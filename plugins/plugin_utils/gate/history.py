@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,29 @@ FALL = 0.10
 
 Run = Mapping[str, Any]
 """`time`, and `figures`: what was measured -> its value."""
+
+
+def previous_runs(files: Sequence[Mapping[str, Any]], replicas: Sequence[str]) -> dict[str, list[Run]]:
+    """Replica -> its previous runs, out of what slurp returned for each of `replicas`; no valid history is none."""
+    found = {}
+    for replica, file in zip(replicas, files, strict=False):
+        try:
+            runs = json.loads(base64.b64decode(file.get("content", "")))
+        except ValueError:
+            continue
+        if isinstance(runs, list):
+            found[replica] = runs
+    return found
+
+
+def runs_to_keep(planned: Mapping[str, Any], measured: Mapping[str, Any], time: str) -> dict[str, Any]:
+    """Replica -> its previous runs and this one, as they are kept on the operator's machine."""
+    previous = measured.get("history") or {}
+    return {
+        name: extended(previous.get(name) or [], time, figures(name, measured, entry["hosts"]))
+        for name, entry in planned["replicas"].items()
+        if entry["size"] > 1
+    }
 
 
 def figures(replica: str, measured: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import Limits
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import (
     Facts,
     Finding,
-    Thresholds,
     rail_devices,
 )
 
@@ -40,7 +40,7 @@ def _device(hosts: Hosts, host: str, rail: int) -> Mapping[str, Any] | None:
     return rail_devices(hosts[host]).get(rail) if host in hosts else None
 
 
-def _small_mtu(hosts: Hosts, link: Link, limits: Thresholds) -> list[str]:
+def _small_mtu(hosts: Hosts, link: Link, limits: Limits) -> list[str]:
     found = []
     for host, rail in ((link["a"], link["a_rail"]), (link["b"], link["b_rail"])):
         one = _device(hosts, host, int(rail))
@@ -62,7 +62,7 @@ def swapped(hosts: Hosts, link: Link, pings: Sequence[Measured]) -> str:
 
 
 def link_findings(
-    hosts: Hosts, links: Sequence[Link], measured: Mapping[str, Sequence[Measured]], limits: Thresholds
+    hosts: Hosts, links: Sequence[Link], measured: Mapping[str, Sequence[Measured]], limits: Limits
 ) -> list[Finding]:
     """Cabling, large pings and bandwidth of every link, and the bandwidth of every pair's port."""
     found: list[Finding] = []
@@ -99,7 +99,7 @@ def _cabling(link: Link, wrong_end: str) -> Finding:
 
 
 def _ping(
-    hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Thresholds, wrong_end: bool
+    hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Limits, wrong_end: bool
 ) -> Iterator[Finding]:
     where, results = _where(link), _of(pings, link)
     out = _out(hosts, link)
@@ -154,7 +154,7 @@ def _out(hosts: Hosts, link: Link) -> tuple[str, str] | None:
 
 
 def _bandwidth(
-    hosts: Hosts, link: Link, bandwidth: Sequence[Measured], limits: Thresholds, passes: bool
+    hosts: Hosts, link: Link, bandwidth: Sequence[Measured], limits: Limits, passes: bool
 ) -> Iterator[Finding]:
     where, results = _where(link), _of(bandwidth, link)
     if not results:
@@ -185,7 +185,7 @@ def _bandwidth(
     yield Finding(where, "bandwidth", "fail", found, reason, remedy)
 
 
-def _slow(hosts: Hosts, link: Link, value: float, limits: Thresholds) -> tuple[str, str]:
+def _slow(hosts: Hosts, link: Link, value: float, limits: Limits) -> tuple[str, str]:
     small = _small_mtu(hosts, link, limits)
     if small:
         return (
@@ -215,7 +215,7 @@ def _slow(hosts: Hosts, link: Link, value: float, limits: Thresholds) -> tuple[s
     )
 
 
-def _port(where: str, halves: Sequence[float], limits: Thresholds) -> Iterator[Finding]:
+def _port(where: str, halves: Sequence[float], limits: Limits) -> Iterator[Finding]:
     total = sum(halves)
     found = f"{' + '.join(f'{value:.1f}' for value in halves)} = {total:.1f} Gb/s"
     if len(halves) < 2:
@@ -240,9 +240,7 @@ def _port(where: str, halves: Sequence[float], limits: Thresholds) -> Iterator[F
         yield Finding(where, "port_bandwidth", "pass", found, "", "")
 
 
-def nccl_findings(
-    name: str, hosts: Hosts, result: Mapping[str, Any] | None, limits: Thresholds
-) -> list[Finding]:
+def nccl_findings(name: str, hosts: Hosts, result: Mapping[str, Any] | None, limits: Limits) -> list[Finding]:
     """The all-gather from inside the image: transport, devices used, bus bandwidth."""
     if not result:
         return []

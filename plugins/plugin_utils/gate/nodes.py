@@ -5,23 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Facts = Mapping[str, Any]
-Thresholds = Mapping[str, Any]
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import Limits
 
-THRESHOLDS: dict[str, Any] = {
-    "mtu": 9000,
-    "speed_mbit": 100000,
-    "pcie_width": 4,
-    "rail_gbits": 85.0,
-    "degraded_gbits": 20.0,
-    "port_gbits": 170.0,
-    "busbw_gbytes": 20.0,
-    "tcp_busbw_gbytes": 4.0,
-    "rdma": True,
-}
-"""Limits and where they come from. NVIDIA's playbooks measure 92.6 and 97.3 Gb/s on the two halves and at least
-21.9 GB/s bus bandwidth for a pair; users report about 13 Gb/s a rail on degraded hardware and about 3 GB/s with one
-half, MTU 1500 or TCP. The limits leave room below the good values."""
+Facts = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
@@ -62,7 +48,7 @@ def _each(
         yield Finding(host, check, status, found, reason, remedy)
 
 
-def node_findings(host: str, facts: Facts, row: Mapping[str, Any], limits: Thresholds) -> list[Finding]:
+def node_findings(host: str, facts: Facts, row: Mapping[str, Any], limits: Limits) -> list[Finding]:
     """All checks of one node against its row of the topology."""
     found = [*_rails(host, facts, row)]
     if not linked(facts):
@@ -118,7 +104,7 @@ def _rails(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Finding]
         )  # fmt: skip
 
 
-def _speed(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
+def _speed(host: str, facts: Facts, limits: Limits) -> Iterator[Finding]:
     bad = [
         (
             f"{one['interface']} {one['speed_mbit']} Mb/s",
@@ -133,7 +119,7 @@ def _speed(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
     return _each(host, "speed", f"{', '.join(speeds)} Mb/s", bad)
 
 
-def _mtu(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
+def _mtu(host: str, facts: Facts, limits: Limits) -> Iterator[Finding]:
     bad = [
         (
             f"{one['interface']} MTU {one['mtu']}",
@@ -178,7 +164,7 @@ def address_commands(facts: Facts, row: Mapping[str, Any], mtu: int) -> list[str
     return found
 
 
-def _width(host: str, facts: Facts, limits: Thresholds) -> Iterator[Finding]:
+def _width(host: str, facts: Facts, limits: Limits) -> Iterator[Finding]:
     bad = [
         (
             f"{one['interface']} PCIe x{one['pcie_width']}",

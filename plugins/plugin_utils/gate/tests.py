@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import parse_nccl
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import limits_from
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import limits_from
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import linked, rail_devices
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.rounds import schedule
 
@@ -23,24 +23,27 @@ def gate_plan(
     busy: Mapping[str, Sequence[str]] | None = None,
     thresholds: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """`plan` (the topology of `replicas` alone), `rounds`, `tests` (host -> pings, serve, write), `gathers`.
+    """The gate's `plan`, `replicas`, `limits`, `busy`, `rounds`, `tests` and `gathers` (see steps.Gate).
 
-    `serve` and `write` hold one list a round. In a replica named in `busy` (with the nodes whose server runs) and
-    where its `thresholds` say no to rdma only pings are sent. A rail that a node lacks is not measured: the
-    diagnosis says so. `gathers` names the replicas whose rails all have a link and that are not busy.
+    `serve` and `write` hold one list per round. Only pings are sent in a replica named in `busy` (with the nodes whose
+    server runs), and in one whose `thresholds` turn rdma off. A rail that a node lacks is not measured: the diagnosis
+    reports it. `gathers` names the replicas whose rails all have a link and that are not busy.
     """
     chosen = {
         name: entry for name, entry in planned["replicas"].items() if name in replicas and entry["size"] > 1
     }
     rows = {host: planned["hosts"][host] for entry in chosen.values() for host in entry["hosts"]}
-    tests: dict[str, dict[str, Any]] = {host: {"pings": [], "serve": [], "write": []} for host in rows}
+    tests: dict[str, dict[str, Any]] = {
+        host: {"pings": [], "serve": [], "write": []} for host in planned["hosts"]
+    }
     for entry in chosen.values():
         for link in entry["links"]:
             ends = ((link["a"], link["a_rail"]), (link["b"], link["b_rail"]))
             for (one, rail), (other, to_rail) in (ends, ends[::-1]):
                 tests[one]["pings"] += _test(rows, facts, one, rail, other, to_rail)
     free = {name: entry for name, entry in chosen.items() if name not in (busy or {})}
-    rdma = [entry for name, entry in free.items() if limits_from((thresholds or {}).get(name, {}))["rdma"]]
+    limits = {name: limits_from((thresholds or {}).get(name, {})) for name in chosen}
+    rdma = [entry for name, entry in free.items() if limits[name]["rdma"]]
     rounds, ports = schedule(rdma), dict.fromkeys(rows, FIRST_PORT)
     for number, pairs in enumerate(rounds):
         for test in tests.values():
@@ -57,6 +60,9 @@ def gate_plan(
                     tests[pair["b"]]["write"][number].append({**client[0], "port": port})
     return {
         "plan": {"hosts": rows, "replicas": chosen, "mistakes": []},
+        "replicas": list(chosen),
+        "limits": limits,
+        "busy": {name: hosts for name, hosts in (busy or {}).items() if name in chosen},
         "rounds": len(rounds),
         "tests": tests,
         "gathers": [
@@ -75,10 +81,16 @@ def _ends(test: Mapping[str, Any]) -> frozenset[tuple[str, int]]:
     return frozenset(((test["from"], test["rail"]), (test["to"], test["to_rail"])))
 
 
-def passable(gate: Mapping[str, Any], pings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The same gate without bandwidth and all-gather where a ping failed: they would wait for what cannot come."""
+def passable(
+    gate: Mapping[str, Any], pings: Sequence[Mapping[str, Any]], hosts: Sequence[str]
+) -> dict[str, Any]:
+    """The gate without bandwidth tests and all-gathers that would only wait.
+
+    Those are the ones that use a link whose ping failed, or, for an all-gather, a node that is not in `hosts`.
+    """
     bad = {_ends(ping) for ping in pings if not ping["ok"]}
-    lost = {host for ends in bad for host, _ in ends}
+    unreached = {host for ends in bad for host, _ in ends}
+    able = set(hosts) - unreached
 
     def kept(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Mapping[str, Any]]]:
         return [[test for test in tests if _ends(test) not in bad] for tests in rounds]
@@ -89,9 +101,7 @@ def passable(gate: Mapping[str, Any], pings: Sequence[Mapping[str, Any]]) -> dic
             host: {**test, "serve": kept(test["serve"]), "write": kept(test["write"])}
             for host, test in gate["tests"].items()
         },
-        "gathers": [
-            name for name in gate["gathers"] if not lost & set(gate["plan"]["replicas"][name]["hosts"])
-        ],
+        "gathers": [name for name in gate["gathers"] if set(gate["plan"]["replicas"][name]["hosts"]) <= able],
     }
 
 

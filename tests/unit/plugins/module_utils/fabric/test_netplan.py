@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.addresses import plan_ring, plan_shared
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
+from ansible.errors import AnsibleFilterError
+from ansible_collections.dgx_vllm.spark.plugins.filter import gate as gate_filter
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import (
     parse_nccl,
     parse_write_bw,
 )
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import (
     diagnose,
-    limits_from,
     verdict,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS, limits_from
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.drift import COMMON
 
 from helpers.pair import GOOD, LOST, NCCL, Pair
-
-FILTERS = FilterModule().filters()
 
 
 @pytest.fixture
@@ -227,6 +226,14 @@ def test_each_replica_has_its_own_thresholds(pair: Pair) -> None:
 def test_an_unknown_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match="has rail_gbit; known are mtu"):
         limits_from({"rail_gbit": 1})
+    with pytest.raises(AnsibleFilterError, match="has rail_gbit; known are mtu"):
+        gate_filter.fabric_limits({"rail_gbit": 1})
+
+
+def test_limits_are_the_known_ones_but_for_the_given() -> None:
+    assert gate_filter.fabric_limits({}) == THRESHOLDS
+    given = gate_filter.fabric_limits({"mtu": "4000.0", "rdma": "no", "rail_gbits": "50"})
+    assert given == {**THRESHOLDS, "mtu": 4000, "rdma": False, "rail_gbits": 50.0}
 
 
 def test_every_failure_has_a_reason_and_a_remedy(pair: Pair) -> None:
@@ -239,9 +246,9 @@ def test_every_failure_has_a_reason_and_a_remedy(pair: Pair) -> None:
         assert not one.remedy.endswith(".")
 
 
-def test_the_filters_give_plain_data_and_a_table(pair: Pair) -> None:
+def test_findings_make_a_table(pair: Pair) -> None:
     facts = {host: pair.read(host) for host in pair.machines}
-    rows = FILTERS["fabric_diagnosis"](pair.plan, facts, {}, {"chat": {"mtu": 9100}})
-    table = FILTERS["fabric_table"](rows)
+    found = diagnose(pair.plan, facts, {}, {"chat": {"mtu": 9100}})
+    table = gate_filter.table([dict(one._asdict()) for one in found])
     assert "enp1s0f0np0 MTU 9000" in table
     assert table.splitlines()[1].split()[:3] == ["spark1", "all", "FAIL"]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.filter import gate as gate_filter
+from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import history as fabric_history
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 
 from helpers.fleets import fleet
@@ -85,10 +87,12 @@ def test_nothing_is_measured_where_large_packets_do_not_pass() -> None:
     planned = plan(fleet([4, 2]))
     gate = fabric_gate.gate_plan(planned, facts(planned), ["r0", "r1"])
     pings = [{**ping, "ok": True} for test in gate["tests"].values() for ping in test["pings"]]
-    assert fabric_gate.passable(gate, pings) == gate
+    everybody = list(gate["plan"]["hosts"])
+    assert fabric_gate.passable(gate, pings, everybody) == gate
+    assert fabric_gate.passable(gate, pings, everybody[:-1])["gathers"] == ["r0"]
     for ping in pings:
         ping["ok"] = "r0n3" not in (ping["from"], ping["to"]) or ping["rail"] == 1
-    found = fabric_gate.passable(gate, pings)
+    found = fabric_gate.passable(gate, pings, everybody)
     assert found["gathers"] == ["r1"]
     for kind in ("serve", "write"):
         left = [one for test in found["tests"].values() for part in test[kind] for one in part]
@@ -124,28 +128,23 @@ def test_beside_a_server_the_table_says_why_there_is_no_bandwidth(tmp_path: Path
     pair = Pair(tmp_path)
     known = {host: pair.read(host) for host in pair.machines}
     measured = {"pings": pair.pings, "bandwidth": [], "busy": {"chat": ["spark1"]}}
-    found = [
-        one for one in FILTERS["fabric_diagnosis"](pair.plan, known, measured) if one["status"] != "pass"
-    ]
-    assert [(one["check"], one["status"], one["found"]) for one in found] == [
-        ("bandwidth", "warn", "not measured")
-    ]
-    assert "the server runs on spark1" in found[0]["reason"]
+    found = [one for one in diagnose(pair.plan, known, measured) if one.status != "pass"]
+    assert [(one.check, one.status, one.found) for one in found] == [("bandwidth", "warn", "not measured")]
+    assert "the server runs on spark1" in found[0].reason
 
 
 def test_bandwidth_that_fell_is_named(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     known = {host: pair.read(host) for host in pair.machines}
     measured: dict[str, Any] = {"pings": pair.pings, "bandwidth": pair.bandwidth, "nccl": {"chat": pair.nccl}}
-    history = FILTERS["fabric_history"](measured, pair.plan, "2026-11-25T20:00:00Z")
+    history = fabric_history.runs_to_keep(pair.plan, measured, "2026-11-25T20:00:00Z")
     assert history["chat"][0]["figures"]["all-gather"] == 22.1
     fast = {name: value * 1.2 for name, value in history["chat"][0]["figures"].items()}
     measured["history"] = {"chat": [{"time": "2026-11-24T20:00:00Z", "figures": fast}]}
-    found = FILTERS["fabric_diagnosis"](pair.plan, known, measured)
-    trend = [one for one in found if one["check"] == "trend"]
+    trend = [one for one in diagnose(pair.plan, known, measured) if one.check == "trend"]
     assert len(trend) == 3
-    assert trend[0]["reason"] == "it fell by 17 % since 2026-11-24T20:00:00Z"
-    assert {one["status"] for one in trend} == {"warn"}
+    assert trend[0].reason == "it fell by 17 % since 2026-11-24T20:00:00Z"
+    assert {one.status for one in trend} == {"warn"}
 
 
 def test_the_history_stays_short() -> None:
@@ -156,16 +155,13 @@ def test_the_history_stays_short() -> None:
     assert fabric_history.extended(runs, "31", {}) == runs
 
 
-def test_earlier_runs_from_files() -> None:
-    def file(text: str, name: str) -> dict[str, str]:
-        return {"content": base64.b64encode(text.encode()).decode(), "replica": name}
+def test_previous_runs_from_files() -> None:
+    def file(text: str) -> dict[str, str]:
+        return {"content": base64.b64encode(text.encode()).decode()}
 
-    results = [
-        file(json.dumps([{"time": "t"}]), "a"),
-        file("{", "b"),
-        {"replica": "c", "msg": "no such file"},
-    ]
-    assert FILTERS["fabric_earlier"](results, "replica") == {"a": [{"time": "t"}]}
+    files = [file(json.dumps([{"time": "t"}])), file("{"), file("{}"), {"msg": "no such file"}]
+    assert fabric_history.previous_runs(files, ["a", "b", "c", "d"]) == {"a": [{"time": "t"}]}
+    assert fabric_history.previous_runs([], ["a"]) == {}
 
 
 def test_what_the_all_gather_showed() -> None:
@@ -183,7 +179,7 @@ def test_what_the_all_gather_showed() -> None:
         "r2n0": {"skipped": True},
         "r3n0": {"msg": "timeout"},
     }
-    found = FILTERS["fabric_gathered"](planned, results)
+    found = fabric_gate.gathered(planned, results)
     assert (found["r0"]["busbw_gbytes"], found["r0"]["devices"]) == (22.5, ["a", "b"])
     assert (found["r1"]["busbw_gbytes"], found["r1"]["error"]) == (
         None,
@@ -195,7 +191,7 @@ def test_what_the_all_gather_showed() -> None:
 
 def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    table = FILTERS["fabric_table"]([dict(one._asdict()) for one in pair.findings()])
+    table = gate_filter.table([dict(one._asdict()) for one in pair.findings()])
     assert "spark1 - spark2 rail 0 +1  bandwidth       PASS    95.0 Gb/s" in table
     assert "jumbo_ping" in table
     assert "22.1 GB/s over IB" in table
@@ -205,7 +201,7 @@ def test_sentences_of_one_replica() -> None:
     planned = plan(fleet([2, 2]))
     finding = {"check": "mtu", "status": "fail", "found": "f", "reason": "r", "remedy": "m"}
     findings = [{**finding, "where": where} for where in ("r0n1", "r1n0 - r1n1 rail 0", "r1")]
-    assert FILTERS["fabric_sentences"](findings, planned, "r1") == [
+    assert gate_filter.sentences(findings, planned, "r1") == [
         "r1n0 - r1n1 rail 0: mtu: f. r. m.",
         "r1: mtu: f. r. m.",
     ]

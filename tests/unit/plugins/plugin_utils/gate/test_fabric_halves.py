@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
 
 from helpers.machine import SPARK
 from helpers.pair import LOST, Pair
