@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sentences
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import limits, steps, tests
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import diagnosis, limits, steps
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.text_table import preflight_table
 
 MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
@@ -63,7 +63,7 @@ def sentences(findings: Sequence[Mapping[str, Any]], planned: Mapping[str, Any],
     """One sentence per finding of the replica."""
     return [
         sentence
-        for finding in tests.of_replica(findings, planned, replica)
+        for finding in diagnosis.of_replica(findings, planned, replica)
         for sentence in preflight_sentences([finding], str(finding["where"]))
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import address_commands
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.netplan import address_commands
 
 
 def fabric_netplan(

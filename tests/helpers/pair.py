@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import parse_ping
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import Finding, diagnose
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 
 from helpers.machine import SPARK, Machine

@@ -1,12 +1,12 @@
-"""What ping, ib_write_bw and NCCL print, as numbers; a text without any becomes an `error`, never an exception.
+"""What ping and ib_write_bw print, as numbers; a text without any becomes an `error`, never an exception.
 
-Formats: iputils ping (Debian 12, Ubuntu 24.04), perftest 4.5 to 24.x, NCCL's INFO lines, nccl-tests' summary.
+Formats: iputils ping (Debian 12, Ubuntu 24.04), perftest 4.5 to 24.x.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any
 
 JUMBO_PAYLOAD = 8972
 """ICMP payload that fills a packet of 9000 bytes: 20 bytes of IPv4 header and 8 of ICMP."""
@@ -79,18 +79,3 @@ def _reason(text: str) -> str:
             return meaning
     lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
     return f"ib_write_bw said: {lines[-1]}" if lines else "ib_write_bw said nothing"
-
-
-def parse_nccl(text: str) -> dict[str, Any]:
-    """Transport and devices from NCCL's INFO lines, bus bandwidth in GB/s from nccl-tests' summary."""
-    transport = ""
-    for pattern in (r"Using network (\w+)", r"NET/(IB|Socket) : Using"):
-        found = re.findall(pattern, text)
-        if found:
-            transport = str(found[-1])
-            break
-    using = re.findall(r"NET/IB : Using (.*)", text)
-    devices = re.findall(r"\[\d+\]([\w.-]+):\d+/", using[-1]) if using else []
-    summary = re.search(r"Avg bus bandwidth\s*:\s*([\d.]+)", text)
-    busbw: Optional[float] = float(summary.group(1)) if summary else None
-    return {"transport": transport, "devices": devices, "busbw_gbytes": busbw}

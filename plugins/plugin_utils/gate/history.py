@@ -1,4 +1,4 @@
-"""What the gate measured in earlier runs, kept by replica on the operator's machine, and what has become slower."""
+"""What the gate measured in previous runs, kept by replica on the operator's machine, and what has become slower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import Finding
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding, warned
 
 RUNS = 20
 FALL = 0.10
@@ -17,7 +17,10 @@ Run = Mapping[str, Any]
 
 
 def previous_runs(files: Sequence[Mapping[str, Any]], replicas: Sequence[str]) -> dict[str, list[Run]]:
-    """Replica -> its previous runs, out of what slurp returned for each of `replicas`; no valid history is none."""
+    """Replica -> its previous runs, out of what slurp returned for each of `replicas`.
+
+    A file that is missing or holds no valid history is left out.
+    """
     found = {}
     for replica, file in zip(replicas, files, strict=False):
         try:
@@ -33,9 +36,9 @@ def runs_to_keep(planned: Mapping[str, Any], measured: Mapping[str, Any], time: 
     """Replica -> its previous runs and this one, as they are kept on the operator's machine."""
     previous = measured.get("history") or {}
     return {
-        name: extended(previous.get(name) or [], time, figures(name, measured, entry["hosts"]))
-        for name, entry in planned["replicas"].items()
-        if entry["size"] > 1
+        name: extended(previous.get(name) or [], time, figures(name, measured, replica["hosts"]))
+        for name, replica in planned["replicas"].items()
+        if replica["size"] > 1
     }
 
 
@@ -53,27 +56,26 @@ def figures(replica: str, measured: Mapping[str, Any], hosts: Sequence[str]) -> 
 
 
 def extended(runs: Sequence[Run], time: str, new: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The last runs with this one; a run without a figure is not worth a line."""
+    """The last runs with this one; a run without a figure is not kept."""
     kept = [dict(run) for run in runs]
     return [*kept, {"time": time, "figures": dict(new)}][-RUNS:] if new else kept[-RUNS:]
 
 
 def slower(replica: str, runs: Sequence[Run], new: Mapping[str, float]) -> list[Finding]:
-    """A warning for each figure that fell by more than a tenth against the last run that has it."""
+    """A warning for each figure that fell by more than a tenth since the last run that has it."""
     found = []
     for name, value in new.items():
         last = next((run for run in reversed(runs) if name in run.get("figures", {})), None)
-        before = float(last["figures"][name]) if last else 0.0
-        if last and value < before * (1 - FALL):
+        previous = float(last["figures"][name]) if last else 0.0
+        if last and value < previous * (1 - FALL):
             unit = "GB/s" if name == "all-gather" else "Gb/s"
             found.append(
-                Finding(
+                warned(
                     replica,
                     "trend",
-                    "warn",
-                    f"{name}: {before:.1f} -> {value:.1f} {unit}",
-                    f"it fell by {100 * (1 - value / before):.0f} % since {last['time']}",
-                    "run it again on idle machines; if it stays so, look at what changed since: cables, firmware, "
+                    f"{name}: {previous:.1f} -> {value:.1f} {unit}",
+                    f"it fell by {100 * (1 - value / previous):.0f} % since {last['time']}",
+                    "run it again on idle machines; if it stays so, check what changed since: cables, firmware, "
                     "kernels",
                 )
             )

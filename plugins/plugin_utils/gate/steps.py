@@ -15,6 +15,7 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.hostvars impor
     read_results,
     variable,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nccl import gathered
 
 Gate = Mapping[str, Any]
 """Keys: `plan` (the topology of the measured replicas alone), `replicas` (their names), `limits` and `busy` (by
@@ -76,11 +77,11 @@ def evaluate(
     """
     planned = gate["plan"]
     facts = {host: node.fabric for host, node in read_nodes(hostvars, hosts).items() if node.fabric}
-    gathered = {host: variable(hostvars, host, "__dgx_vllm_gathered") for host in hosts}
+    all_gathers = {host: variable(hostvars, host, "__dgx_vllm_gathered") for host in hosts}
     measured = {
         **gate["measured"],
         "busy": gate["busy"],
-        "nccl": tests.gathered(planned, gathered),
+        "nccl": gathered(planned, all_gathers),
         "history": previous_runs(files, gate["replicas"]),
     }
     findings = diagnose(planned, facts, measured, gate["limits"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import parse_nccl
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import limits_from
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import linked, rail_devices
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.rounds import schedule
@@ -154,32 +153,3 @@ def busy(
         if name not in accepted
     }
     return {name: hosts for name, hosts in found.items() if hosts}
-
-
-def gathered(planned: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Replica -> what its all-gather showed; replicas that did not gather are left out.
-
-    The head prints the figure; a node that failed names its own reason.
-    """
-    found: dict[str, Any] = {}
-    for name, entry in planned["replicas"].items():
-        own = {host: results.get(host) or {} for host in entry["hosts"]}
-        if all(not one or one.get("skipped") for one in own.values()):
-            continue
-        texts = {host: f"{one.get('stdout', '')}\n{one.get('stderr', '')}" for host, one in own.items()}
-        parsed = parse_nccl(texts[entry["head"]])
-        bad = [host for host, one in own.items() if one.get("rc", 1) != 0]
-        if bad:
-            lines = [line.strip() for line in texts[bad[0]].splitlines() if line.strip()]
-            said = lines[-1] if lines else str(own[bad[0]].get("msg") or "nothing within its time")
-            parsed = {**parsed, "busbw_gbytes": None, "error": f"on {bad[0]} it said: {said}"}
-        found[name] = parsed
-    return found
-
-
-def of_replica(
-    findings: Sequence[Mapping[str, Any]], planned: Mapping[str, Any], replica: str
-) -> list[Mapping[str, Any]]:
-    """The findings about a replica, its nodes and its links; a link is named after its first node."""
-    places = {replica, *planned["replicas"][replica]["hosts"]}
-    return [finding for finding in findings if str(finding["where"]).partition(" ")[0] in places]

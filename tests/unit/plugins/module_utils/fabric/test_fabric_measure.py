@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import (
-    parse_nccl,
     parse_ping,
     parse_write_bw,
 )
@@ -119,33 +118,3 @@ def test_bandwidth_that_could_not_be_measured(text: str, meaning: str) -> None:
     found = parse_write_bw(text)
     assert found["gbits"] is None
     assert meaning in found["error"]
-
-
-def test_nccl_over_rdma() -> None:
-    text = """NCCL INFO NET/IB : Using [0]rocep1s0f0:1/RoCE [1]roceP2p1s0f0:1/RoCE [RO]; OOB enp1s0f0np0:198.51.100.1<0>
-NCCL INFO Using network IB
-# Avg bus bandwidth    : 22.1734
-"""
-    assert parse_nccl(text) == {
-        "transport": "IB",
-        "devices": ["rocep1s0f0", "roceP2p1s0f0"],
-        "busbw_gbytes": 22.1734,
-    }
-
-
-def test_nccl_that_fell_back_to_tcp() -> None:
-    text = (
-        "NCCL INFO NET/IB : No device found.\nNCCL INFO NET/Socket : Using [0]enp1s0f0np0:198.51.100.1<0>\n"
-    )
-    assert parse_nccl(text) == {"transport": "Socket", "devices": [], "busbw_gbytes": None}
-
-
-def test_nccl_without_an_adapter() -> None:
-    """Lines of NCCL 2.28.9 from all_gather.py on a machine that has no RDMA device."""
-    text = """vm:618:618 [0] NCCL INFO NET/IB : No device found.
-vm:618:618 [0] NCCL INFO NET/IB : Using [RO]; OOB eth0:192.0.2.2<0>
-vm:618:618 [0] NCCL INFO NET/Socket : Using [0]eth0:192.0.2.2<0>
-vm:618:618 [0] NCCL INFO Using network Socket
-# Avg bus bandwidth    : 3.279
-"""
-    assert parse_nccl(text) == {"transport": "Socket", "devices": [], "busbw_gbytes": 3.279}

@@ -164,31 +164,6 @@ def test_previous_runs_from_files() -> None:
     assert fabric_history.previous_runs([], ["a"]) == {}
 
 
-def test_what_the_all_gather_showed() -> None:
-    planned = plan(fleet([2, 2, 2, 2]))
-    good = {
-        "rc": 0,
-        "stdout": "NET/IB : Using [0]a:1/RoCE [1]b:1/RoCE\n# Avg bus bandwidth    : 22.5",
-        "stderr": "",
-    }
-    results = {
-        "r0n0": good,
-        "r0n1": {"rc": 0, "stdout": "", "stderr": ""},
-        "r1n0": good,
-        "r1n1": {"rc": 1, "stdout": "x", "stderr": "RuntimeError: no GPU"},
-        "r2n0": {"skipped": True},
-        "r3n0": {"msg": "timeout"},
-    }
-    found = fabric_gate.gathered(planned, results)
-    assert (found["r0"]["busbw_gbytes"], found["r0"]["devices"]) == (22.5, ["a", "b"])
-    assert (found["r1"]["busbw_gbytes"], found["r1"]["error"]) == (
-        None,
-        "on r1n1 it said: RuntimeError: no GPU",
-    )
-    assert "r2" not in found
-    assert found["r3"]["error"] == "on r3n0 it said: timeout"
-
-
 def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     table = gate_filter.table([dict(one._asdict()) for one in pair.findings()])

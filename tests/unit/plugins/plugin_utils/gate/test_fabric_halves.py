@@ -37,10 +37,10 @@ def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, po
     assert set(bad) == {("spark2", "half_port"), (link, "jumbo_ping"), (link, "bandwidth")}
     half = bad["spark2", "half_port"]
     assert half.found.startswith(f"rail {rail} of {2 * ports} out;")
-    assert "one half of a cabled port does not take part" in half.reason
+    assert "one interface of a cabled port does not take part" in half.reason
     assert f"{name}, the other half of port {rail // 2}, has no link" in half.reason
     assert bad[link, "jumbo_ping"].reason == f"spark2 {name} has no link"
-    assert bad[link, "bandwidth"].reason == "it is only measured where large packets pass"
+    assert bad[link, "bandwidth"].reason == "it is measured only if large packets pass"
 
 
 @pytest.mark.parametrize("half", [0, 1])
@@ -78,7 +78,7 @@ def test_one_cable_of_two_is_out(tmp_path: Path, port: int) -> None:
     unmeasured(pair, 2 * port, 2 * port + 1)
     bad = pair.bad()
     assert {check for where, check in bad if where == "spark2"} == {"rails"}
-    assert bad["spark2", "rails"].found.startswith("2 half-ports with a link")
+    assert bad["spark2", "rails"].found.startswith("2 interfaces with a link")
     assert bad["spark2", "rails"].remedy == "change the cables, or write `dgx_vllm_fabric_ports: 1`"
     assert {where for where, _ in bad} == {
         "spark2", f"spark1 - spark2 rail {2 * port}", f"spark1 - spark2 rail {2 * port + 1}",
