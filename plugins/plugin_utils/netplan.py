@@ -1,4 +1,4 @@
-"""How the rails of a node differ from their planned addresses, as commands."""
+"""The rails of a node as netplan should configure them, and the commands that are missing until it does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,42 @@ from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import rail_devices
 
+Facts = Mapping[str, Any]
+Row = Mapping[str, Any]
 
-def address_commands(facts: Mapping[str, Any], row: Mapping[str, Any], mtu: int) -> list[str]:
+
+class NetplanError(ValueError):
+    """Rails that cannot be configured; the text is a sentence for the operator."""
+
+
+def addressed_rails(facts: Facts, row: Row) -> list[dict[str, str]]:
+    """`interface` and planned `address` of each rail, in order.
+
+    `facts` is what dgx_vllm_fabric returned, `row` the node's row of the plan. Raises NetplanError if they do not fit
+    or a rail must not be configured.
+    """
+    names = [str(rail["interface"]) for rail in facts["rails"]]
+    addresses = [str(rail["address"]) for rail in row["rails"]]
+    if len(names) != len(addresses):
+        raise NetplanError(
+            f"{len(names)} interface{'s' * (len(names) != 1)} with a link ({', '.join(names) or 'none'}) and "
+            f"{len(addresses)} planned addresses do not fit; see the fabric report for the missing ones."
+        )
+    for name in names:
+        if name in facts["management"]:
+            raise NetplanError(
+                f"{name} carries the management network and cannot be a rail; remove it from "
+                "dgx_vllm_fabric_interfaces."
+            )
+    if len(set(names)) != len(names):
+        raise NetplanError(f"A rail is named twice ({', '.join(names)}); correct dgx_vllm_fabric_interfaces.")
+    return [{"interface": name, "address": address} for name, address in zip(names, addresses, strict=True)]
+
+
+def address_commands(facts: Facts, row: Row, mtu: int) -> list[str]:
     """The ip commands that would give each rail its planned address and MTU now; [] if all have them.
 
-    `facts` is what dgx_vllm_fabric returned, `row` the node's row of the plan. A rail whose cable is out has none: no
-    command helps, and its configuration waits for the link.
+    A rail whose cable is out has none: no command helps, and its configuration waits for the link.
     """
     devices = rail_devices(facts)
     commands = []

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 
 from helpers.ansible_run import Run, inventory, play
 from helpers.machine import Machine
+from helpers.netplan_text import netplan_text
 from helpers.pair import Pair
 
 PACKAGES = ("iputils-ping", "rdma-core", "ibverbs-providers", "ibverbs-utils", "perftest", "infiniband-diags")
@@ -28,7 +28,8 @@ def configured(pair: Pair) -> None:
         machine.write("proc/modules", "mlx5_ib 1 0 - Live 0x0\nib_uverbs 1 0 - Live 0x0\n")
         machine.write("etc/modules-load.d/dgx-vllm.conf", "mlx5_ib\nib_uverbs")
         addresses = [rail["address"] for rail in pair.plan["hosts"][host]["rails"]]
-        machine.write("etc/netplan/40-cx7.yaml", netplan.render(machine.read()["rails"], addresses))
+        names = [rail["interface"] for rail in machine.read()["rails"]]
+        machine.write("etc/netplan/40-cx7.yaml", netplan_text(names, addresses))
         (machine.root / "etc/netplan/40-cx7.yaml").chmod(0o600)
 
 

@@ -85,5 +85,5 @@ def test_gate_tells_of_a_cable_that_is_out(
         run = operator.fail(GATE)
     nodes["spark2"].wait_for(f"grep -q 1 /sys/class/net/{RAILS[1]}/carrier", 20)
     assert f"spark2 {RAILS[1]} has no link" in run.message
-    assert "put the cable in at both ends" in run.message
+    assert "plug the cable in at both ends" in run.message
     assert nodes["spark2"].host.file(NETPLAN).exists

@@ -55,7 +55,7 @@ def test_no_model_is_loaded_over_a_fabric_that_is_not_right(
     worker.sh(f"ip link set {RAILS[0]} mtu 1500")
     run = operator.fail("site.yml")
     assert "spark2 lacks planned addresses or the MTU 9000 on its rails" in one_line(run.output)
-    assert "nothing is known of this node's fabric. mend what stopped this host" in run.message
+    assert "the fabric of this node was not read. fix what stopped this host" in run.message
     assert head.host.run("systemctl is-active dgx-vllm").stdout.strip() != "active"
     worker.sh(f"ip link set {RAILS[0]} mtu 9000")
     operator.succeed("site.yml")

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import netplan_rails
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.netplan import NetplanError
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.addresses import plan_ring, plan_shared
 
 from helpers.machine import SPARK
+from helpers.netplan_text import netplan_text
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 PREFIX = "198.51.100.0/24"
@@ -33,7 +35,7 @@ GENERATORS = ("/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/li
 
 def rendered(case: str) -> str:
     names, addresses = CASES[case]
-    return netplan.render([{"interface": name} for name in names], addresses, ["enP7s7"])
+    return netplan_text(names, addresses, ["enP7s7"])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -44,12 +46,24 @@ def test_text_is_the_golden_one(case: str, request: pytest.FixtureRequest) -> No
     assert file.read_text(encoding="utf-8") == rendered(case)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_role_knows_its_own_file_again(case: str) -> None:
+    assert netplan.ours(rendered(case))
+    assert rendered(case).splitlines()[0] == netplan.HEADER
+    assert netplan.given(rendered(case)) == list(zip(*CASES[case], strict=True))
+
+
+def test_the_mtu_is_that_of_the_limits() -> None:
+    network = yaml.safe_load(netplan_text(NAMES[:2], plan_shared(PREFIX, 0), mtu=4000))["network"]
+    assert {one["mtu"] for one in network["ethernets"].values()} == {4000}
+
+
 def test_no_golden_file_is_left_over() -> None:
     assert {file.stem for file in GOLDEN.iterdir()} == set(CASES)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_half_has_its_address_the_mtu_and_nothing_else_to_talk_about(case: str) -> None:
+def test_each_rail_has_its_address_the_mtu_and_nothing_else_to_talk_about(case: str) -> None:
     network = yaml.safe_load(rendered(case))["network"]
     names, addresses = CASES[case]
     assert set(network) == {"version", "ethernets"}
@@ -62,28 +76,27 @@ def test_each_half_has_its_address_the_mtu_and_nothing_else_to_talk_about(case: 
 
 
 def test_the_management_interface_is_refused() -> None:
-    with pytest.raises(
-        netplan.NetplanError, match="enP7s7 carries the management network and can be no rail"
-    ):
-        netplan.render([{"interface": "enP7s7"}], ["198.51.100.1/26"], ["enP7s7"])
+    with pytest.raises(NetplanError, match="enP7s7 carries the management network and cannot be a rail"):
+        netplan_text(["enP7s7"], ["198.51.100.1/26"], ["enP7s7"])
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(1, "1 half-port with a link .* and 2 planned"), (0, r"\(none\)")]
+    ("count", "text"), [(1, "1 interface with a link .* and 2 planned"), (0, r"\(none\)")]
 )
-def test_missing_halves_are_refused(count: int, text: str) -> None:
-    with pytest.raises(netplan.NetplanError, match=text):
-        netplan.render([{"interface": name} for name in NAMES[:count]], plan_shared(PREFIX, 0))
+def test_missing_interfaces_are_refused(count: int, text: str) -> None:
+    with pytest.raises(NetplanError, match=text):
+        netplan_text(NAMES[:count], plan_shared(PREFIX, 0))
 
 
 def test_a_rail_named_twice_is_refused() -> None:
-    with pytest.raises(netplan.NetplanError, match="named twice"):
-        netplan.render([{"interface": "a"}, {"interface": "a"}], plan_shared(PREFIX, 0))
+    with pytest.raises(NetplanError, match="named twice"):
+        netplan_text(["a", "a"], plan_shared(PREFIX, 0))
 
 
 def test_the_filter_refuses_with_the_same_sentence() -> None:
     with pytest.raises(AnsibleFilterError, match="named twice"):
-        FilterModule().filters()["fabric_netplan"]([{"interface": "a"}] * 2, plan_shared(PREFIX, 0))
+        facts = {"rails": [{"interface": "a"}] * 2, "management": []}
+        netplan_rails(facts, {"rails": [{"address": address} for address in plan_shared(PREFIX, 0)]})
 
 
 def _generator() -> str:

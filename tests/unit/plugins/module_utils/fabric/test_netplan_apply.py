@@ -14,8 +14,10 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netpl
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.modules import dgx_vllm_netplan as module
 
-NEW = netplan.render([{"interface": "a"}, {"interface": "b"}], ["198.51.100.1/26", "198.51.100.65/26"])
-OLD = netplan.render([{"interface": "a"}, {"interface": "b"}], ["198.51.100.1/26", "198.51.100.66/26"])
+from helpers.netplan_text import netplan_text
+
+NEW = netplan_text(["a", "b"], ["198.51.100.1/26", "198.51.100.65/26"])
+OLD = netplan_text(["a", "b"], ["198.51.100.1/26", "198.51.100.66/26"])
 FOREIGN = "network: {version: 2}\n"
 
 

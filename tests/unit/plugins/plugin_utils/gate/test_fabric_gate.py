@@ -202,14 +202,14 @@ def test_reading_waits_for_links_and_addresses(tmp_path: Path) -> None:
 def test_the_commands_that_are_missing(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     machine, row = pair.machines["spark1"], pair.plan["hosts"]["spark1"]
-    assert FILTERS["fabric_address_commands"](machine.read(), row) == []
+    assert FILTERS["netplan_commands"](machine.read(), row, 9000) == []
     machine.addresses["enP2p1s0f0np0"] = []
     machine.write("sys/class/net/enp1s0f0np0/mtu", "1500")
-    assert FILTERS["fabric_address_commands"](machine.read(), row) == [
+    assert FILTERS["netplan_commands"](machine.read(), row, 9000) == [
         "ip link set dev enp1s0f0np0 up mtu 9000",
         "ip address add 198.51.100.65/26 dev enP2p1s0f0np0",
     ]
     pair.change("spark1", "enp1s0f0np0", "carrier", 0)
-    assert FILTERS["fabric_address_commands"](machine.read(), row) == [
+    assert FILTERS["netplan_commands"](machine.read(), row, 9000) == [
         "ip address add 198.51.100.65/26 dev enP2p1s0f0np0",
     ]

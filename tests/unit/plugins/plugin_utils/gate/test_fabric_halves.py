@@ -47,14 +47,13 @@ def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, po
 def test_a_half_that_is_out_stays_in_netplan(pair: Pair, half: int) -> None:
     """Its file is as it was, and nothing is applied again and again for it."""
     row = pair.plan["hosts"]["spark2"]
-    planned = [rail["address"] for rail in row["rails"]]
-    before = FILTERS["fabric_netplan"](pair.read("spark2")["rails"], planned)
+    before = FILTERS["netplan_rails"](pair.read("spark2"), row)
     pair.change("spark2", SPARK[0, half][1], "carrier", 0)
     pair.machines["spark2"].addresses[SPARK[0, half][1]] = []
     found = pair.read("spark2")
     assert [rail["link"] for rail in found["rails"]] == [half == 1, half == 0]
-    assert FILTERS["fabric_netplan"](found["rails"], planned) == before
-    assert FILTERS["fabric_address_commands"](found, row) == []
+    assert FILTERS["netplan_rails"](found, row) == before
+    assert FILTERS["netplan_commands"](found, row, 9000) == []
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter.preflight import preflight_fabric
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 
 from helpers.machine import Machine
+from helpers.netplan_text import netplan_text
 
 ROW: dict[str, Any] = {"rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}]}
 
@@ -69,7 +69,7 @@ def test_a_cable_moved_to_the_other_port_is_no_overlap(cabled: Machine) -> None:
     for name, address in zip(old, given, strict=True):
         cabled.addresses[name] = [address]
     assert len(failed(cabled)) == 2
-    cabled.write("etc/netplan/40-cx7.yaml", netplan.render([{"interface": name} for name in old], given))
+    cabled.write("etc/netplan/40-cx7.yaml", netplan_text(old, given))
     assert failed(cabled) == []
 
 
