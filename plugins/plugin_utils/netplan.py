@@ -25,8 +25,8 @@ def addressed_rails(facts: Facts, row: Row) -> list[dict[str, str]]:
     addresses = [str(rail["address"]) for rail in row["rails"]]
     if len(names) != len(addresses):
         raise NetplanError(
-            f"{len(names)} interface{'s' * (len(names) != 1)} with a link ({', '.join(names) or 'none'}) and "
-            f"{len(addresses)} planned addresses do not fit; see the fabric report for the missing ones."
+            f"{len(names)} interface{'s' * (len(names) != 1)} of cabled ports ({', '.join(names) or 'none'}) and "
+            f"{len(addresses)} planned addresses do not match; see the fabric report for the missing ones."
         )
     for name in names:
         if name in facts["management"]:

@@ -22,7 +22,7 @@ NCCL = {"transport": "IB", "devices": ["rocep1s0f0", "roceP2p1s0f0"], "busbw_gby
 class Pair:
     """Two machines on one cable (or two), what discovery sees of them, and what was measured between them.
 
-    The one cable is in port 1 of the hosts in `elsewhere`.
+    A single cable is in port 1 of the hosts in `elsewhere`, in port 0 of the others.
     """
 
     def __init__(self, tmp_path: Path, ports: int = 1, elsewhere: tuple[str, ...] = ()) -> None:

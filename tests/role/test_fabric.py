@@ -1,4 +1,4 @@
-"""The fabric's tasks over facts of machines that are not there: nothing to do, refusals, and the gate's verdict."""
+"""The fabric's tasks over facts of machines that are not there: nothing to do, refusals, and the gate's report."""
 
 from __future__ import annotations
 
@@ -101,7 +101,15 @@ def test_check_mode_says_what_it_cannot_know(pair: Pair, tmp_path: Path) -> None
     assert [text[:38] for text in said] == ["spark1 shows 0 of 2 planned rails; a r"]
 
 
-def test_modules_are_not_wanted_without_rdma(pair: Pair, tmp_path: Path) -> None:
+def test_a_rail_without_a_link_is_named_with_its_problem(pair: Pair, tmp_path: Path) -> None:
+    pair.change("spark1", "enp1s0f0np0", "carrier", 0)
+    done = run(tmp_path, pair, "fabric/check")
+    assert done.failure("spark1").startswith("spark1 has 1 of 2 planned rails (enP2p1s0f0np0). enp1s0f0np0")
+    assert "has no link" in done.failure("spark1")
+    assert done.failure("spark2") == ""
+
+
+def test_modules_are_not_loaded_without_rdma(pair: Pair, tmp_path: Path) -> None:
     for machine in pair.machines.values():
         machine.write("proc/modules", "")
         (machine.root / "etc/modules-load.d/dgx-vllm.conf").unlink()
@@ -112,7 +120,7 @@ def test_modules_are_not_wanted_without_rdma(pair: Pair, tmp_path: Path) -> None
     assert not [task for task, _, _ in done.results() if "RDMA modules" in task]
 
 
-def test_the_verdict_names_causes_and_keeps_the_figures(pair: Pair, tmp_path: Path) -> None:
+def test_the_report_names_causes_and_keeps_the_results(pair: Pair, tmp_path: Path) -> None:
     """The addresses are those of a documentation network: nobody answers on them."""
     report = tmp_path / "fabric.json"
     node = state(docker={"version": None})
@@ -128,7 +136,7 @@ def test_the_verdict_names_causes_and_keeps_the_figures(pair: Pair, tmp_path: Pa
 
 
 @pytest.mark.parametrize("words", [("--check",), ()])
-def test_a_replica_that_serves_is_left_in_peace(pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_replica_that_serves_is_not_measured(pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
     node = state() if words else state(service={"active_state": "active"})
     done = run(tmp_path, pair, "fabric/gate/main", *words, node=node)
     assert done.rc == 0, done.failure("spark1")

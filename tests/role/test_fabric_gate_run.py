@@ -1,4 +1,4 @@
-"""The gate's rounds as Ansible runs them: how long they take, whose limits count, what is compared, what is left."""
+"""The gate's rounds as Ansible runs them: their time, whose limits count, what is compared, what is left behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.ansible_run import Run
-from helpers.gate_bed import Bed
+from helpers.gate_testbed import GateTestbed
 
 
 def seconds(done: Run) -> float:
@@ -29,41 +29,41 @@ def seconds(done: Run) -> float:
     [(2, 1), pytest.param(4, 3, marks=pytest.mark.slow), pytest.param(8, 7, marks=pytest.mark.slow)],
 )
 def test_time_of_the_gate(tmp_path: Path, nodes: int, rounds: int) -> None:
-    """Stand-ins that take 1 s a rail, and all nodes on this machine: most of it is Ansible's own time."""
-    bed = Bed(tmp_path, [nodes])
-    done = bed.run()
+    """Stand-ins take 1 s per rail, and all nodes on this machine: most of it is Ansible's own time."""
+    testbed = GateTestbed(tmp_path, [nodes])
+    done = testbed.run()
     assert done.rc == 0, done.failure("r0n0")
-    assert len(bed.findings("bandwidth")) == nodes * (nodes - 1)
-    assert {one["status"] for one in bed.findings("bandwidth")} == {"pass"}
+    assert len(testbed.findings("bandwidth")) == nodes * (nodes - 1)
+    assert {one["status"] for one in testbed.findings("bandwidth")} == {"pass"}
     print(f"gate of {nodes} nodes: {rounds} rounds in {seconds(done):.1f} s")
 
 
-def test_each_replica_is_judged_by_its_head(tmp_path: Path) -> None:
-    bed = Bed(tmp_path, [2, 2])
+def test_each_replica_has_the_limits_of_its_head(tmp_path: Path) -> None:
+    testbed = GateTestbed(tmp_path, [2, 2])
     for host in ("r1n0", "r1n1"):
-        bed.hosts[host]["dgx_vllm_fabric_thresholds"] = {"rail_gbits": 98}
-    done = bed.run()
+        testbed.hosts[host]["dgx_vllm_fabric_thresholds"] = {"rail_gbits": 98}
+    done = testbed.run()
     assert "below 98 Gb/s" in done.failure("r1n0")
     assert done.failure("r0n0") == ""
 
 
-def test_a_second_run_is_held_against_the_first(tmp_path: Path) -> None:
-    bed = Bed(tmp_path, [2])
-    assert bed.run().rc == 0
-    assert bed.findings("trend") == []
-    bed.measures("86.4")
-    assert bed.run().rc == 0
-    assert [one["found"] for one in bed.findings("trend")] == [
+def test_a_second_run_is_compared_with_the_first(tmp_path: Path) -> None:
+    testbed = GateTestbed(tmp_path, [2])
+    assert testbed.run().rc == 0
+    assert testbed.findings("trend") == []
+    testbed.measures("86.4")
+    assert testbed.run().rc == 0
+    assert [one["found"] for one in testbed.findings("trend")] == [
         "r0n1 rail 0 - r0n0 rail 0: 97.3 -> 86.4 Gb/s",
         "r0n1 rail 1 - r0n0 rail 1: 97.3 -> 86.4 Gb/s",
     ]
 
 
 def test_the_container_of_the_all_gather_is_removed(tmp_path: Path) -> None:
-    bed = Bed(tmp_path, [2])
-    done = bed.run(dgx_vllm_fabric_nccl=True)
+    testbed = GateTestbed(tmp_path, [2])
+    done = testbed.run(dgx_vllm_fabric_nccl=True)
     assert done.rc == 0, done.failure("r0n0")
-    assert [one["found"] for one in bed.findings("nccl")] == ["22.1 GB/s over IB"]
+    assert [one["found"] for one in testbed.findings("nccl")] == ["22.1 GB/s over IB"]
     asked = (tmp_path / "docker.log").read_text(encoding="utf-8").splitlines()
     remove = "rm --force dgx-vllm-fabric"
     assert [line for line in asked if not line.startswith("run ")] == [remove] * 4

@@ -17,7 +17,7 @@ def test_the_nodes_meet_on_the_interface_with_the_control_address(ring: Ring) ->
         assert environment["GLOO_SOCKET_IFNAME"] == environment["TP_SOCKET_IFNAME"] == "enP7s7.20"
 
 
-def test_the_control_address_can_be_no_rail(ring: Ring) -> None:
+def test_the_control_address_cannot_be_a_rail(ring: Ring) -> None:
     assert ring["spark3"]["management_addresses"] == ["203.0.113.3", "192.0.2.3"]
 
 

@@ -83,7 +83,7 @@ def test_machine_that_lost_its_network_takes_the_change_back(
     assert "Failed with result" not in told
     sentence = one_line(run.output)
     assert "The rails of spark2 could not be configured: " in sentence, run.tail
-    assert ". A change that is not kept is taken back after 120 seconds." in sentence
+    assert ". A change that is not confirmed is reverted after 120 seconds." in sentence
 
 
 def test_corrected_run_heals_both(operator: Operator, nodes: dict[str, Node]) -> None:

@@ -1,4 +1,4 @@
-"""When which pair is tested: nobody twice in a round, all replicas side by side."""
+"""In which round each pair is tested: no node twice in a round, all replicas at the same time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.rounds import 
 Facts = Mapping[str, Any]
 
 FIRST_PORT = 18515
-"""perftest's own; the servers of one node count up from it."""
+"""perftest's default; the servers of a node count up from it."""
 
 
 def gate_plan(
@@ -38,8 +38,8 @@ def gate_plan(
     for entry in chosen.values():
         for link in entry["links"]:
             ends = ((link["a"], link["a_rail"]), (link["b"], link["b_rail"]))
-            for (one, rail), (other, to_rail) in (ends, ends[::-1]):
-                tests[one]["pings"] += _test(rows, facts, one, rail, other, to_rail)
+            for (host, rail), (peer, to_rail) in (ends, ends[::-1]):
+                tests[host]["pings"] += _test(rows, facts, host, rail, peer, to_rail)
     free = {name: entry for name, entry in chosen.items() if name not in (busy or {})}
     limits = {name: limits_from((thresholds or {}).get(name, {})) for name in chosen}
     rdma = [entry for name, entry in free.items() if limits[name]["rdma"]]
@@ -105,23 +105,23 @@ def passable(
 
 
 def _test(
-    rows: Mapping[str, Any], facts: Mapping[str, Facts], one: str, rail: int, other: str, to_rail: int
+    rows: Mapping[str, Any], facts: Mapping[str, Facts], host: str, rail: int, peer: str, to_rail: int
 ) -> list[dict[str, Any]]:
-    """What node `one` has to know to reach `other`; [] when it has no such rail."""
-    devices = rail_devices(facts[one]) if one in facts else {}
+    """What `host` has to know to reach `peer`; [] if it has no such rail."""
+    devices = rail_devices(facts[host]) if host in facts else {}
     if rail not in devices:
         return []
     return [
         {
-            "from": one,
-            "to": other,
+            "from": host,
+            "to": peer,
             "rail": rail,
             "to_rail": to_rail,
             "interface": devices[rail]["interface"],
             "rdma": devices[rail]["rdma"],
             "rdma_port": 1,
-            "address": rows[one]["rails"][rail]["address"].partition("/")[0],
-            "peer": rows[other]["rails"][to_rail]["address"].partition("/")[0],
+            "address": rows[host]["rails"][rail]["address"].partition("/")[0],
+            "peer": rows[peer]["rails"][to_rail]["address"].partition("/")[0],
         }
     ]
 
@@ -133,7 +133,10 @@ def to_measure(
     changed: Sequence[str],
     always: bool = False,
 ) -> list[str]:
-    """Replicas of more than one node, all of them in this run, that do not serve or whose fabric just changed."""
+    """Replicas of more than one node, all `present`, with a node that does not serve or whose fabric `changed`.
+
+    `always` measures those that serve too.
+    """
     return [
         name
         for name, entry in planned["replicas"].items()

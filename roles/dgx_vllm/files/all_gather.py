@@ -1,4 +1,4 @@
-"""A small all-gather over all nodes of a replica, timed; run inside the image by the fabric gate, one process a node.
+"""A small all-gather over all nodes of a replica, timed; run inside the image by the fabric gate, one process per node.
 
 Rank, world size and the first node's address come from the environment, as torch.distributed reads them. Buffers stay
 small: a GB10 shares its memory with the GPU, and large ones have frozen machines.
@@ -21,7 +21,7 @@ REPEATS = 20
 
 
 def bus_gbytes(size: int, world: int, seconds: float) -> float:
-    """Bus bandwidth of one all-gather as nccl-tests defines it, in 10**9 bytes a second."""
+    """Bus bandwidth of one all-gather as nccl-tests defines it, in 10**9 bytes per second."""
     return size / seconds * (world - 1) / world / 1e9
 
 

@@ -81,7 +81,7 @@ def test_the_management_interface_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(1, "1 interface with a link .* and 2 planned"), (0, r"\(none\)")]
+    ("count", "text"), [(1, "1 interface of cabled ports .* and 2 planned"), (0, r"\(none\)")]
 )
 def test_missing_interfaces_are_refused(count: int, text: str) -> None:
     with pytest.raises(NetplanError, match=text):

@@ -73,7 +73,7 @@ def test_a_missing_rail_and_a_missing_node_are_left_to_the_diagnosis() -> None:
     assert fabric_gate.gate_plan(planned, known, ["r0"])["tests"]["r0n1"]["pings"] == []
 
 
-def test_only_pings_beside_a_server_and_without_rdma() -> None:
+def test_only_pings_next_to_a_server_and_without_rdma() -> None:
     planned = plan(fleet([2, 2]))
     found = fabric_gate.gate_plan(planned, facts(planned), ["r0", "r1"], {"r0": ["r0n0"]})
     assert (found["tests"]["r0n0"]["serve"], found["gathers"]) == ([[]], ["r1"])
@@ -124,7 +124,7 @@ def test_which_replicas_are_measured() -> None:
     assert fabric_gate.busy(planned, ["r0n1", "r1n0"], ["r0"]) == {"r1": ["r1n0"]}
 
 
-def test_beside_a_server_the_table_says_why_there_is_no_bandwidth(tmp_path: Path) -> None:
+def test_next_to_a_server_the_findings_say_why_there_is_no_bandwidth(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     known = {host: pair.read(host) for host in pair.machines}
     measured = {"pings": pair.pings, "bandwidth": [], "busy": {"chat": ["spark1"]}}

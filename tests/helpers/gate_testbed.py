@@ -1,4 +1,8 @@
-"""The fabric gate on this machine alone: its real tasks and modules, stand-ins for ping, ib_write_bw and docker."""
+"""The fabric gate on this machine alone: its real tasks and modules, stand-ins for ping, ib_write_bw and docker.
+
+The modules look for tools in fixed folders and read sysfs under /, whatever a caller's environment says, and neither is
+an option. So the tests run a copy of the plugins with these two constants changed, and fail if there is no such line.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ STAND_INS = {
     "ping": """sleep 0.4
 echo '3 packets transmitted, 3 received, 0% packet loss'
 echo 'rtt min/avg/max/mdev = 0.2/0.3/0.4/0.1 ms'""",
-    # A client's last word is its server's address; a server has none, and nobody asks for it here.
+    # A client's last argument is its server's address; a server has none, and its output is not used here.
     "ib_write_bw": """case "${@: -1}" in *.*) sleep 1 ;; *) exit 0 ;; esac
 echo ' #bytes #iterations BW peak[Gb/sec] BW average[Gb/sec] MsgRate[Mpps]'
 echo " 65536 5000 99.0 $(cat {place}/gbits) 0.18" """,
-    # `docker run -i` reads its standard input to the end; a command that ends before is an EPIPE for Ansible.
+    # `docker run -i` reads its standard input to the end; Ansible gets an EPIPE if a command ends before that.
     "docker": """echo "$@" >>{place}/docker.log
 [ "$1" != run ] || cat >/dev/null
 [ "$1" != run ] || echo 'NET/IB : Using [0]rocep1s0f0:1/RoCE [1]roceP2p1s0f0:1/RoCE
@@ -37,7 +41,7 @@ def _replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-class Bed:
+class GateTestbed:
     """Replicas of the given sizes (r0, r1, …; nodes r0n0, …), whose nodes are all this machine."""
 
     def __init__(self, place: Path, sizes: list[int]) -> None:
@@ -81,7 +85,7 @@ class Bed:
         (self.place / "gbits").write_text(gbits, encoding="utf-8")
 
     def run(self, **variables: Any) -> Run:
-        """The gate, as if the facts of all nodes had just been read; figures are kept in reports/."""
+        """The gate, as if the facts of all nodes had just been read; results are kept in reports/."""
         node = {
             "state": {
                 "service": {"active_state": "inactive"},

@@ -1,4 +1,4 @@
-"""A half, a cable or a function that is out: exactly that one is named, and the rest stays as planned."""
+"""An interface, a cable or a PCIe function that is out: exactly that is named, and the rest stays as planned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def unmeasured(pair: Pair, *rails: int) -> None:
 
 
 @pytest.mark.parametrize(("ports", "rail"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)])
-def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, ports: int, rail: int) -> None:
+def test_an_interface_that_is_out_is_named_and_the_others_are_right(
+    tmp_path: Path, ports: int, rail: int
+) -> None:
     pair = Pair(tmp_path, ports)
     name = SPARK[rail // 2, rail % 2][1]
     pair.change("spark2", name, "carrier", 0)
@@ -44,7 +46,7 @@ def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, po
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_a_half_that_is_out_stays_in_netplan(pair: Pair, half: int) -> None:
+def test_an_interface_that_is_out_stays_in_netplan(pair: Pair, half: int) -> None:
     """Its file is as it was, and nothing is applied again and again for it."""
     row = pair.plan["hosts"]["spark2"]
     before = FILTERS["netplan_rails"](pair.read("spark2"), row)
@@ -57,7 +59,7 @@ def test_a_half_that_is_out_stays_in_netplan(pair: Pair, half: int) -> None:
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_a_half_that_the_machine_does_not_show(pair: Pair, half: int) -> None:
+def test_an_interface_that_the_machine_does_not_show(pair: Pair, half: int) -> None:
     root = pair.machines["spark2"].root
     for port in (0, 1):
         for path in (f"net/{SPARK[port, half][1]}", f"infiniband/{SPARK[port, half][2]}"):
@@ -70,7 +72,7 @@ def test_a_half_that_the_machine_does_not_show(pair: Pair, half: int) -> None:
 
 
 @pytest.mark.parametrize("port", [0, 1])
-def test_one_cable_of_two_is_out(tmp_path: Path, port: int) -> None:
+def test_a_cable_of_two_is_out(tmp_path: Path, port: int) -> None:
     pair = Pair(tmp_path, ports=2)
     for half in (0, 1):
         pair.change("spark2", SPARK[port, half][1], "carrier", 0)
@@ -84,7 +86,7 @@ def test_one_cable_of_two_is_out(tmp_path: Path, port: int) -> None:
     }  # fmt: skip
 
 
-def test_a_ring_is_told_of_its_cables(tmp_path: Path) -> None:
+def test_the_remedy_of_a_ring_names_its_cables(tmp_path: Path) -> None:
     """`dgx_vllm_fabric_ports` means nothing to a ring."""
     pair = Pair(tmp_path, ports=2)
     for half in (0, 1):
