@@ -71,9 +71,7 @@ def _next_to_server(name: str, busy: Sequence[str]) -> Finding:
     )
 
 
-def of_replica(
-    findings: Sequence[Mapping[str, Any]], planned: Mapping[str, Any], replica: str
-) -> list[Mapping[str, Any]]:
+def of_replica(findings: Sequence[Finding], planned: Mapping[str, Any], replica: str) -> list[Finding]:
     """The findings about a replica, its nodes and its links; a link is named after its first node."""
     places = {replica, *planned["replicas"][replica]["hosts"]}
-    return [finding for finding in findings if str(finding["where"]).partition(" ")[0] in places]
+    return [finding for finding in findings if finding.where.partition(" ")[0] in places]

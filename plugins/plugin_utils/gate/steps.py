@@ -71,7 +71,7 @@ def collect(
 def evaluate(
     gate: Gate, hostvars: HostVars, hosts: Sequence[str], files: Sequence[Mapping[str, Any]], time: str
 ) -> dict[str, Any]:
-    """`findings` (with where, check, status, found, reason and remedy), `measured`, and `history` by replica.
+    """`findings` (a list of Finding), `measured`, and `history` by replica.
 
     `files` is what slurp found of previous runs, `time` when this one was.
     """
@@ -84,9 +84,8 @@ def evaluate(
         "nccl": gathered(planned, all_gathers),
         "history": previous_runs(files, gate["replicas"]),
     }
-    findings = diagnose(planned, facts, measured, gate["limits"])
     return {
-        "findings": [dict(finding._asdict()) for finding in findings],
+        "findings": diagnose(planned, facts, measured, gate["limits"]),
         "measured": measured,
         "history": runs_to_keep(planned, measured, time),
     }

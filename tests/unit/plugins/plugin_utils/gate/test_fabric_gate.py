@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter import gate as gate_filter
 from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import finding
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import history as fabric_history
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
@@ -166,7 +167,7 @@ def test_previous_runs_from_files() -> None:
 
 def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    table = gate_filter.table([dict(one._asdict()) for one in pair.findings()])
+    table = gate_filter.table(pair.findings())
     assert "spark1 - spark2 rail 0 +1  bandwidth       PASS    95.0 Gb/s" in table
     assert "jumbo_ping" in table
     assert "22.1 GB/s over IB" in table
@@ -174,8 +175,7 @@ def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
 
 def test_sentences_of_one_replica() -> None:
     planned = plan(fleet([2, 2]))
-    finding = {"check": "mtu", "status": "fail", "found": "f", "reason": "r", "remedy": "m"}
-    findings = [{**finding, "where": where} for where in ("r0n1", "r1n0 - r1n1 rail 0", "r1")]
+    findings = [finding.failed(where, "mtu", "f", "r", "m") for where in ("r0n1", "r1n0 - r1n1 rail 0", "r1")]
     assert gate_filter.sentences(findings, planned, "r1") == [
         "r1n0 - r1n1 rail 0: mtu: f. r. m.",
         "r1: mtu: f. r. m.",
