@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.topology import topology
+from ansible_collections.dgx_vllm.spark.plugins.filter.plan import topology
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS
 
 from helpers.stages import Stages
