@@ -18,7 +18,9 @@ KEEPS_ORIGINS = tuple(int(part) for part in __version__.split(".")[:2]) >= (2, 1
 def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Variables as Ansible itself reads them from a file; dgx_vllm_port stands on line 3."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hosts.yml").write_text("---\ndgx_vllm_replica: chat\ndgx_vllm_port: 8001\n", encoding="utf-8")
+    (tmp_path / "hosts.yml").write_text(
+        "---\ndgx_vllm_replica: chat\ndgx_vllm_port: 8001\n", encoding="utf-8"
+    )
     loaded: dict[str, Any] = DataLoader().load_from_file(str(tmp_path / "hosts.yml"))
     return loaded
 
