@@ -90,7 +90,7 @@ def test_patch_layer_stops_the_build(layer: Layer) -> None:
     assert done.returncode == 2 and "has the key 'note'" in done.stderr
     config.unlink()
     done = layer.install()
-    assert done.returncode == 2 and "holds no E=" in done.stderr
+    assert done.returncode == 2 and "has no E=" in done.stderr
     config.write_text(good)
 
     layer.link.mkdir(parents=True)

@@ -198,7 +198,7 @@ def test_assumed_capability_is_loud(
     assert not is_torch(choose_linear(root, World(Platform((12, 1)))))
     choose_linear(root, World(Platform(None)))
     monkeypatch.setenv("DGX_VLLM_ASSUME_CAPABILITY", "sm121")
-    with pytest.raises(ValueError, match=r"write it like 12\.1"):
+    with pytest.raises(ValueError, match=r"write it as 12\.1"):
         choose_linear(root, World(Platform((12, 1))))
 
 

@@ -159,7 +159,7 @@ def test_mutilated_file_is_refused(
     message = capsys.readouterr().err
     assert f"No known layout for the {route} route" in message
     if how == "anchor gone":
-        assert "times, not once" in message and "anchor" in message
+        assert "times instead of once" in message and "anchor" in message
     assert contents(root) == before
     assert run("status", root) == 2
 
@@ -173,7 +173,7 @@ def test_block_edited_by_hand(tree: Tree, capsys: pytest.CaptureFixture[str]) ->
     path.write_text(text.replace("_dgx_choice is not None", "_dgx_choice is None"))
     assert run("status", root) == 1, "a changed block is not in place"
     assert run("apply", root) == 0
-    assert path.read_text() == text, "apply writes the block anew"
+    assert path.read_text() == text, "apply writes the block again"
 
     path.write_text(text.replace("# <<< dgx-vllm sm121_patch", "# gone"))
     assert run("status", root) == 2
@@ -218,7 +218,7 @@ def test_crlf_sources_keep_their_line_ends(tree: Tree) -> None:
 
 def test_no_vllm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("apply", tmp_path / "nothing") == 2
-    assert "holds no vllm package" in capsys.readouterr().err
+    assert "has no vllm package" in capsys.readouterr().err
 
 
 def test_failed_write_leaves_the_tree_as_it_was(

@@ -33,7 +33,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a tree has now and what the patch makes of it: texts by file, relative to the root."""
+    """What a tree has now and what the patch turns it into: texts by file, relative to the root."""
 
     root: Path
     vllm_version: str
@@ -60,11 +60,11 @@ def _sha256(text: str) -> str:
 
 
 def vllm_version(root: Path) -> str:
-    """The version of ROOT/vllm, from its _version.py, else from the one vllm dist-info beside the package."""
+    """The version of ROOT/vllm, from its _version.py, or from the only vllm dist-info next to the package."""
     package = root / "vllm"
     if not (package / "__init__.py").is_file():
         raise PatchError(
-            f"{root} holds no vllm package: give --root the directory that contains vllm/__init__.py."
+            f"{root} has no vllm package: give --root the directory that contains vllm/__init__.py."
         )
     version_file = package / "_version.py"
     if version_file.is_file():
@@ -75,7 +75,7 @@ def vllm_version(root: Path) -> str:
     names = {m.group(1) for p in found if (m := re.fullmatch(r"vllm(?:_cpu)?-(.+)\.dist-info", p.name))}
     if len(names) != 1:
         raise PatchError(
-            f"The version of {package} is unknown: neither vllm/_version.py nor one dist-info tells it."
+            f"The version of {package} is unknown: neither vllm/_version.py nor a single dist-info has it."
         )
     return names.pop()
 
@@ -88,7 +88,7 @@ def _check_version(version: str, untested: bool) -> None:
     span = f"0.{FIRST_SUPPORTED[1]}.0 to 0.{LAST_SUPPORTED[1]}.x"
     raise PatchError(
         f"vLLM {version} is outside {span}, the releases this patch is tested on: install one of those, "
-        "or give --allow-untested to go by the layout alone."
+        "or give --allow-untested to decide by the layout alone."
     )
 
 
@@ -114,13 +114,13 @@ def _fit(route: str, root: Path, originals: dict[str, str]) -> tuple[Layout, str
         )
         raise PatchError(
             f"No known layout for the {route} route in {root}: {what}. "
-            "Use a tested vLLM release or teach sm121_patch/layouts.py this one."
+            "Use a tested vLLM release, or add this one to sm121_patch/layouts.py."
         )
     return fits[0]
 
 
 def _foreign_marker(route: str, root: Path) -> Layout | None:
-    """A layout whose file prints the route's marker without our block: somebody else routes it there."""
+    """A layout whose file prints the route's marker without our block: somebody else has routed it there."""
     for layout in (item for item in LAYOUTS if item.route == route):
         path = root / layout.file
         if path.is_file():
@@ -131,7 +131,7 @@ def _foreign_marker(route: str, root: Path) -> Layout | None:
 
 
 def plan(root: Path, untested: bool = False) -> Plan:
-    """Read the tree and work out the patched texts; PatchError when a route finds no place."""
+    """Read the tree and compute the patched texts; PatchError if a route has no place."""
     version = vllm_version(root)
     _check_version(version, untested)
     originals: dict[str, str] = {}
@@ -168,7 +168,7 @@ def plan(root: Path, untested: bool = False) -> Plan:
 
 
 def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
-    """Put the routes in place and write the manifest; on an error the tree is as it was."""
+    """Put the routes in place and write the manifest; on an error the tree is restored."""
     made = plan(root, untested)
     helper_first = sorted(made.patched, key=lambda file: file != HELPER_FILE)
     written: list[str] = []
@@ -189,7 +189,7 @@ def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
 
 
 def revert(root: Path, manifest: Path) -> list[str]:
-    """Take our lines, module and manifest out again; the files changed, relative to the root."""
+    """Remove our lines, module and manifest; the changed files, relative to the root."""
     vllm_version(root)
     changed: list[str] = []
     for file in sorted({layout.file for layout in LAYOUTS}):
@@ -207,7 +207,7 @@ def revert(root: Path, manifest: Path) -> list[str]:
 
 
 def default_manifest(root: Path) -> Path:
-    """/opt/dgx-vllm/manifest.json in an image, else a file inside the vllm package."""
+    """/opt/dgx-vllm/manifest.json in an image, otherwise a file inside the vllm package."""
     if IMAGE_DIR.is_dir():
         return IMAGE_DIR / "manifest.json"
     return root / "vllm" / "_dgx_vllm_manifest.json"

@@ -1,6 +1,6 @@
-"""Where each vLLM release takes the two decisions, and what is inserted there.
+"""Where each vLLM release makes the two decisions, and what is inserted there.
 
-A layout is one way a release range is written. It fits a file only when the function exists with exactly
+A layout is the shape of the code in a range of releases. It fits a file only when the function exists with exactly
 these parameters, the functions it relies on have exactly the parameters named, and its anchor statement
 occurs exactly once at the top level of the function's body.
 """
@@ -83,7 +83,7 @@ if _dgx_routes.moe_route(current_platform):
 """
 )
 
-# vLLM 0.15 has no current_platform in this module, so it is imported on the spot.
+# vLLM 0.15 has no current_platform in this module, so it is imported there.
 _MOE_15 = (
     _IMPORT
     + """from vllm.platforms import current_platform as _dgx_platform

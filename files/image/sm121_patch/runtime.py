@@ -24,7 +24,7 @@ _printed: set[str] = set()
 
 
 def _print_once(line: str) -> None:
-    """Print to stdout, once a process, at once: this is what `docker logs` shows."""
+    """Print to stdout, once per process, without buffering: `docker logs` shows it."""
     if line not in _printed:
         _printed.add(line)
         print(line, flush=True)
@@ -44,7 +44,7 @@ def _assumed_capability() -> tuple[int, int] | None:
         return None
     major, dot, minor = text.partition(".")
     if not (dot and major.isdigit() and minor.isdigit()):
-        raise ValueError(f"DGX_VLLM_ASSUME_CAPABILITY={text!r} is no capability: write it like 12.1.")
+        raise ValueError(f"DGX_VLLM_ASSUME_CAPABILITY={text!r} is not a capability: write it as 12.1.")
     _print_once(
         f"[dgx-vllm] WARNING: DGX_VLLM_ASSUME_CAPABILITY={text}: routes are chosen as if this GPU had "
         f"capability {text}; for tests and trials only, unset it in production"
@@ -94,7 +94,7 @@ def linear_kernel(
     """The torch kernel for a per-tensor or per-channel FP8 layer on 12.1, or None for vLLM's own choice.
 
     `kernels` are the candidates of this layer type: INT8 and block-FP8 layers have none of `torch_kernels`
-    among theirs. A `linear_backend` other than "auto" is the user's word and is left alone.
+    among theirs. A `linear_backend` other than "auto" is the user's choice and is kept.
     """
     if linear_backend != "auto" or not _switch("DGX_VLLM_FP8_LINEAR", "torch"):
         return None
@@ -109,7 +109,7 @@ def linear_kernel(
 
 
 def moe_route(platform: Any) -> bool:
-    """vLLM 0.14: whether the automatic choice of an FP8 MoE backend is to be Triton."""
+    """vLLM 0.14: whether the automatic choice of an FP8 MoE backend should be Triton."""
     if _switch("DGX_VLLM_FP8_MOE", "triton") and _is_gb10(platform):
         _print_once(MOE_MARKER)
         return True
