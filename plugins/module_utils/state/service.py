@@ -10,20 +10,21 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text, under
 
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,UnitFileState,NRestarts,Result,InvocationID,NeedDaemonReload,FragmentPath"
-)
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "InvocationID",
+    "NeedDaemonReload", "FragmentPath",
+)  # fmt: skip
 _IMAGE_ID = re.compile(r"^X-DgxVllm-Image-Id=(\S+)\s*$", re.MULTILINE)
 _RELEASE = re.compile(r"^X-DgxVllm-Release=(\S+)\s*$", re.MULTILINE)
 
 
 def service(root: Path, runner: Runner, unit: str) -> dict[str, Any]:
-    """One `systemctl show` of the unit, and the release its installed file carries."""
-    done = runner(["systemctl", "show", unit, f"--property={_PROPERTIES}"])
-    shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    """The unit as systemd sees it, and the release its installed file carries."""
+    shown, _ = systemd.show(runner, unit, _PROPERTIES)
     path = shown.get("FragmentPath") or f"/etc/systemd/system/{unit}"
     match = _RELEASE.search(read_text(under(root, path)))
     load_state = shown.get("LoadState", "unknown")
