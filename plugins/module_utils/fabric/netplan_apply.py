@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 
 UNIT = "dgx-vllm-netplan-revert"
 BEFORE = "/run/dgx-vllm-netplan.before"
+MODE = int(netplan.MODE, 8)
 SCRIPT = "/run/dgx-vllm-netplan.revert"
 """The way back as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
 transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
@@ -21,18 +22,6 @@ ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
 
 class ApplyError(RuntimeError):
     """The change did not happen or was taken back; the text is a sentence for the operator."""
-
-
-def write(file: Path, text: str) -> None:
-    """Write `text` for root's eyes alone, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.new")
-    with os.fdopen(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as out:
-        out.write(text)
-    os.chmod(fresh, 0o600)
-    os.replace(fresh, file)
 
 
 def revert_script(old: str | None, new: str) -> str:
@@ -52,10 +41,10 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     file = under(root, netplan.PATH)
     old = netplan.read(root)["text"]
     if old is not None:
-        write(under(root, BEFORE), old)
+        files.write(under(root, BEFORE), old, MODE)
         if not netplan.ours(old):
-            write(under(root, ORIGINAL), old)
-    write(under(root, SCRIPT), revert_script(old, text))
+            files.write(under(root, ORIGINAL), old, MODE)
+    files.write(under(root, SCRIPT), revert_script(old, text), MODE)
     revert = ["/bin/sh", SCRIPT]
     runner(["systemctl", "stop", f"{UNIT}.timer"])
     timer = runner(
@@ -75,7 +64,7 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
             f"systemd-run cannot schedule the way back ({timer.complaint}), so {netplan.PATH} was left as it is; "
             "mend what it says and run again."
         )
-    write(file, text)
+    files.write(file, text, MODE)
     for step in ("generate", "apply"):
         done = runner(["netplan", step])
         if done.rc != 0:
@@ -104,7 +93,7 @@ def remove(root: Path, runner: Runner) -> bool:
         return False
     original = under(root, ORIGINAL)
     if original.exists():
-        write(under(root, netplan.PATH), original.read_text(encoding="utf-8"))
+        files.write(under(root, netplan.PATH), original.read_text(encoding="utf-8"), MODE)
     else:
         under(root, netplan.PATH).unlink()
     for name, address in netplan.given(text):

@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubFile, Listing
 
 CHUNK = 4 * 1024 * 1024
@@ -59,7 +60,7 @@ class Cache:
     def set_ref(self, revision: str, commit: str) -> None:
         """Make `revision` mean `commit`, as an offline server looks it up; a commit needs no reference."""
         if revision != commit and self.ref(revision) != commit:
-            write_atomically(os.path.join(self.folder, "refs", revision), commit)
+            files.write(Path(self.folder, "refs", revision), commit, 0o644)
 
     def missing(self, listing: Listing) -> list[HubFile]:
         """The files that are absent or have another size."""
@@ -144,24 +145,9 @@ def read_record(path: str, model: str, revision: str) -> Listing | None:
 
 def write_record(path: str, model: str, revision: str, listing: Listing) -> None:
     """Record that every file of the listing was verified."""
-    files = {item.name: item.size for item in listing.files}
-    content = {"model": model, "revision": revision, "commit": listing.commit, "files": files}
-    write_atomically(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Write a file (mode 0644) so that a reader sees the old content or the new one, never half of it."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    sizes = {item.name: item.size for item in listing.files}
+    content = {"model": model, "revision": revision, "commit": listing.commit, "files": sizes}
+    files.write(Path(path), json.dumps(content, indent=1, sort_keys=True) + "\n", 0o644)
 
 
 def _indexed(root: str) -> set[str]:

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Callable, NamedTuple
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import (
-    MISSING,
-    SEARCH_PATH,
-    TIMED_OUT,
-    Completed,
-)
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import TIMED_OUT, Completed, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.cache import (
     Cache,
     read_record,
@@ -59,31 +54,16 @@ class Outcome(NamedTuple):
     msg: str
 
 
-Docker = Callable[[Sequence[str], "dict[str, str]", float], Completed]
+Docker = Callable[[Sequence[str], "Mapping[str, str]", float], Completed]
 """(docker's arguments, extra environment, limit in seconds) -> Completed. Tests pass a fake."""
 
 
-def docker(arguments: Sequence[str], environment: dict[str, str], timeout: float) -> Completed:
-    """Run the docker client; never raises for a missing client or a timeout."""
-    merged = {**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH, **environment}
-    try:
-        done = subprocess.run(
-            ["docker", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            env=merged,
-            timeout=timeout,
-        )
-    except FileNotFoundError:
-        return Completed(MISSING, "", "docker is not installed")
-    except subprocess.TimeoutExpired:
-        return Completed(TIMED_OUT, "", f"docker did not end within {timeout:g} s")
-    out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-    return Completed(done.returncode, out, err)
+def docker(arguments: Sequence[str], environment: Mapping[str, str], timeout: float) -> Completed:
+    """Run the docker client with extra environment variables for at most `timeout` s."""
+    return run(["docker", *arguments], timeout, environment)
 
 
-def ensure(request: Request, check_mode: bool, run: Docker = docker) -> Outcome:
+def ensure(request: Request, check_mode: bool, client: Docker = docker) -> Outcome:
     """Make the model present and verified; ModelError otherwise. In check mode nothing is written or fetched.
 
     A recorded model whose files are all there is not asked for again, so an unchanged run needs no network;
@@ -114,7 +94,7 @@ def ensure(request: Request, check_mode: bool, run: Docker = docker) -> Outcome:
         text = f"would fetch {len(missing)} files, {_gib(wanted_bytes)}"
         return Outcome(True, listing.commit, 0, cache.snapshot(listing.commit), text)
     _refuse_full_disk(request, max(0, wanted_bytes - cache.partial_bytes()))
-    listing = _fetch_and_verify(request, cache, listing, run)
+    listing = _fetch_and_verify(request, cache, listing, client)
     write_record(record, request.model, request.revision, listing)
     text = f"fetched {_gib(wanted_bytes)} and verified {len(listing.files)} files"
     return Outcome(True, listing.commit, wanted_bytes, cache.snapshot(listing.commit), text)
@@ -142,15 +122,15 @@ def _adopt(
     return Outcome(True, listing.commit, 0, cache.snapshot(listing.commit), how)
 
 
-def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, run: Docker) -> Listing:
+def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, client: Docker) -> Listing:
     """Fetch; verify; a damaged file is removed and fetched once more."""
     os.makedirs(request.models_dir, exist_ok=True)
     for attempt in (1, 2):
         for item in cache.damaged(listing):
             cache.remove(listing.commit, item.name)
-        _stop_earlier(run)
+        _stop_earlier(client)
         cache.remove_orphans()
-        _fetch(request, run)
+        _fetch(request, client)
         moved = cache.ref(request.revision)
         if moved and moved != listing.commit:
             listing = _relist(request, moved)
@@ -173,12 +153,12 @@ def _relist(request: Request, commit: str) -> Listing:
         raise ModelError(str(error)) from error
 
 
-def _stop_earlier(run: Docker) -> None:
-    run(["rm", "--force", CONTAINER], {}, 60.0)
+def _stop_earlier(client: Docker) -> None:
+    client(["rm", "--force", CONTAINER], {}, 60.0)
 
 
-def _fetch(request: Request, run: Docker) -> None:
-    image = run(["image", "inspect", "--format", "{{.Id}}", request.image], {}, 30.0)
+def _fetch(request: Request, client: Docker) -> None:
+    image = client(["image", "inspect", "--format", "{{.Id}}", request.image], {}, 30.0)
     if image.rc != 0:
         raise ModelError(
             f"The image {request.image or '(none)'} that brings the download tool cannot be used"
@@ -213,9 +193,9 @@ def _fetch(request: Request, run: Docker) -> None:
         arguments += ["--env", name]
     arguments += ["--volume", f"{request.models_dir}:/models", "--entrypoint", "hf", request.image]
     arguments += ["download", request.model, "--revision", request.revision]
-    done = run(arguments, environment, request.timeout)
+    done = client(arguments, environment, request.timeout)
     if done.rc == TIMED_OUT:
-        _stop_earlier(run)
+        _stop_earlier(client)
         raise ModelError(
             f"{request.model} was not fetched within {request.timeout:g} s: run site.yml --tags model again, the files"
             " that are complete are kept, or raise dgx_vllm_model_download_timeout."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan, netplan_apply
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
@@ -144,7 +145,7 @@ def test_removal_drops_the_addresses(node: Node) -> None:
 
 
 def test_a_file_of_somebody_else_comes_back(node: Node) -> None:
-    netplan_apply.write(node.file, FOREIGN)
+    files.write(node.file, FOREIGN, 0o600)
     node.apply(OLD)
     node.apply(NEW)
     assert netplan_apply.remove(node.root, node.runner)
