@@ -10,7 +10,7 @@ version_added: 0.1.0
 description:
   - Reads the machine, the GPU, Docker, the image, the model, the service and the role's own records.
   - Changes nothing and runs in check mode. A missing tool is reported in the data, never as a failure.
-  - Needs nothing on the node but its Python (3.9 or newer).
+  - Needs nothing on the node but its Python (3.9 or newer) and iproute2 (C(ss)).
 author:
   - The dgx_vllm authors (@dgx-vllm)
 options:
@@ -107,7 +107,9 @@ state:
       type: dict
       returned: always
     port:
-      description: C(in_use), and the C(pid), C(process), C(unit) and C(addresses) of who listens.
+      description:
+        - C(in_use), and the C(pid), C(process), C(unit) and C(addresses) of who listens.
+        - C(error) says why ss (iproute2) gave no answer, null when it did.
       type: dict
       returned: always
     time:

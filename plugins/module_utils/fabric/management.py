@@ -9,6 +9,7 @@ from pathlib import Path
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.sysfs import addresses, entries
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.ports import connections
 
 
 def default_routes(root: Path) -> set[str]:
@@ -28,7 +29,7 @@ def default_routes(root: Path) -> set[str]:
 def own_session(root: Path) -> tuple[str, int] | None:
     """Own address and port of the ssh session that this process belongs to; None outside of one.
 
-    sudo takes SSH_CONNECTION away, so the parents are asked as well, up to the session's own shell.
+    sudo removes SSH_CONNECTION, so the parents are asked as well, up to the session's own shell.
     """
     process = "self"
     while process not in ("", "0"):
@@ -42,23 +43,16 @@ def own_session(root: Path) -> tuple[str, int] | None:
     return None
 
 
-def session_addresses(root: Path) -> set[str]:
-    """Own addresses of the ssh sessions that are open now, at port 22 and at that of this process's own session."""
+def session_addresses(root: Path, runner: Runner) -> tuple[set[str], str]:
+    """Own addresses of the open ssh sessions, at port 22 and at the port of this process's own session.
+
+    The second value says why the others cannot be seen; "" if they can.
+    """
     own = own_session(root)
     ports = {22, *(own[1:] if own else ())}
-    found = {own[0].partition("::ffff:")[2] or own[0]} if own else set()
-    for table in ("tcp", "tcp6"):
-        for text in read_text(root / "proc/net" / table).splitlines()[1:]:
-            columns = text.split()
-            if len(columns) < 4 or columns[3] != "01":
-                continue
-            address, _, local_port = columns[1].rpartition(":")
-            if int(local_port, 16) in ports:
-                raw = b"".join(bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))
-                parsed = ipaddress.ip_address(raw)
-                mapped = getattr(parsed, "ipv4_mapped", None)
-                found.add(str(mapped or parsed))
-    return found
+    mine = {own[0].partition("::ffff:")[2] or own[0]} if own else set()
+    connected, complaint = connections(runner)
+    return mine | {address for address, port in connected if port in ports}, complaint
 
 
 def resolved(known: Iterable[str], runner: Runner) -> set[str]:
@@ -89,9 +83,15 @@ def with_lower(root: Path, interfaces: Iterable[str]) -> set[str]:
     return found
 
 
-def management(root: Path, owned: dict[str, list[str]], known: Iterable[str], runner: Runner) -> set[str]:
-    """Interfaces that must never become a rail: default routes, open ssh sessions, addresses and names in `known`."""
-    kept = session_addresses(root) | resolved(known, runner)
+def management(
+    root: Path, owned: dict[str, list[str]], known: Iterable[str], runner: Runner
+) -> tuple[set[str], str]:
+    """Interfaces that must never become a rail: default routes, open ssh sessions, addresses and names in `known`.
+
+    The second value is a sentence if the ssh sessions could not be read, else "".
+    """
+    sessions, complaint = session_addresses(root, runner)
+    kept = sessions | resolved(known, runner)
     holders = {
         name
         for table in (owned, addresses(runner, 6))
@@ -99,4 +99,7 @@ def management(root: Path, owned: dict[str, list[str]], known: Iterable[str], ru
         for address in own
         if address.partition("/")[0] in kept
     }
-    return with_lower(root, default_routes(root) | holders)
+    problem = (
+        f"{complaint}, so open ssh sessions are not seen; install or repair iproute2." if complaint else ""
+    )
+    return with_lower(root, default_routes(root) | holders), problem

@@ -195,7 +195,7 @@ def _nothing(found: Sequence[Device], wanted: Wanted) -> str:
 def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dict[str, Any]:
     """Everything about the fabric of this node that can be read without changing it."""
     owned = sysfs.addresses(runner)
-    kept = management(root, owned, wanted.management_addresses, runner)
+    kept, unseen = management(root, owned, wanted.management_addresses, runner)
     found = twins(
         [
             {**one, "management": one["interface"] in kept}
@@ -207,7 +207,7 @@ def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dic
     return {
         "devices": found,
         "rails": rails,
-        "problems": problems,
+        "problems": [*([unseen] if unseen else []), *problems],
         "refused": refusals,
         "management": sorted(name for name in kept if name != "lo"),
         "addresses": {name: own for name, own in owned.items() if own},

@@ -60,7 +60,7 @@ def collect(
             "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
             "models": host.disk(root, model["path"] if model["kind"] == "path" else wanted.models_dir),
         },
-        "port": ports.owner(root, wanted.port, ours["id"] or "", UNIT),
+        "port": ports.owner(root, runner, wanted.port, ours["id"] or "", UNIT),
         "time": clock.result(),
         "packages": packages.result(),
         "docker": docker,

@@ -19,6 +19,11 @@ def rails(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["interface"], one["rdma"]) for one in found["rails"]]
 
 
+def established(*own: str) -> str:
+    """What ss prints for connections of these addresses and ports with one that is far away."""
+    return "".join(f"0      0      {end}          192.0.2.9:50000\n" for end in own)
+
+
 def test_port_0_cabled(spark: Machine) -> None:
     spark.port(0, A)
     spark.port(1, carrier=0, operstate="down")
@@ -149,7 +154,7 @@ def test_a_default_route_over_a_bridge_protects_its_ports(spark: Machine) -> Non
 
 def test_an_open_ssh_session_protects_its_interface(spark: Machine) -> None:
     spark.port(0, A)
-    spark.write("proc/net/tcp", "head\n 0: 016433C6:0016 026433C6:C350 01 0 0 0 0 0 9 1")
+    spark.connections = established("198.51.100.1:22")
     found = spark.read()
     assert found["management"] == ["enP7s7", "enp1s0f0np0"]
     assert rails(found) == [("enP2p1s0f0np0", "roceP2p1s0f0")]
@@ -172,8 +177,18 @@ def test_the_own_session_protects_its_interface_at_any_port(spark: Machine, serv
 def test_other_sessions_at_that_port_protect_theirs(spark: Machine) -> None:
     spark.port(0, A)
     spark.write("proc/self/environ", "SSH_CONNECTION=192.0.2.9 40000 192.0.2.11 2222")
-    spark.write("proc/net/tcp", "head\n 0: 416433C6:08AE 026433C6:C350 01 0 0 0 0 0 9 1")
+    spark.connections = established("198.51.100.65:2222", "198.51.100.1:8000")
     assert spark.read()["management"] == ["enP2p1s0f0np0", "enP7s7"]
+
+
+def test_without_ss_the_sessions_are_unknown_and_the_report_says_so(spark: Machine) -> None:
+    spark.port(0, A)
+    spark.connections = None
+    found = spark.read()
+    assert found["problems"] == [
+        "ss is not installed, so open ssh sessions are not seen; install or repair iproute2."
+    ]
+    assert found["management"] == ["enP7s7"]
 
 
 def test_no_session_at_all(spark: Machine) -> None:
