@@ -10,8 +10,9 @@ import json
 import ssl
 import urllib.error
 import urllib.parse
-import urllib.request
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from ansible.module_utils.urls import open_url
 
 MAX_LISTING = 64 * 1024 * 1024
 
@@ -31,11 +32,6 @@ class Listing(NamedTuple):
     commit: str
     files: list[HubFile]
 
-    @property
-    def total(self) -> int:
-        """Size of all files in bytes."""
-        return sum(item.size for item in self.files)
-
 
 class HubError(Exception):
     """No listing; the text says why and how to mend it. `unreachable`: the hub gave no answer at all."""
@@ -43,19 +39,6 @@ class HubError(Exception):
     def __init__(self, text: str, unreachable: bool = False) -> None:
         super().__init__(text)
         self.unreachable = unreachable
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never takes the token to another host."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """Build the next request; without the token when the host changes."""
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following is not None and _origin(req.full_url) != _origin(newurl):
-            following.remove_header("Authorization")
-        return following
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -96,11 +79,8 @@ def _file(item: dict[str, Any]) -> HubFile:
 
 
 def _get(url: str, model: str, revision: str, token: str, timeout: float, method: str = "GET") -> bytes:
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": "dgx-vllm"})
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.build_opener(_Redirects()).open(request, timeout=timeout) as response:
+        with _open(url, method, token, timeout) as response:
             return bytes(response.read(MAX_LISTING))
     except urllib.error.HTTPError as error:
         raise HubError(_refusal(error, model, revision, token), unreachable=error.code >= 500) from error
@@ -115,6 +95,24 @@ def _get(url: str, model: str, revision: str, token: str, timeout: float, method
                 " or set dgx_vllm_hf_endpoint to a mirror, or copy the model's cache to dgx_vllm_models_dir."
             )
         raise HubError(text, unreachable=True) from error
+
+
+def _open(url: str, method: str, token: str, timeout: float, redirects: int = 3) -> Any:
+    """The answer. A redirect loses the token; one that stays at its host (a renamed model) is then asked with it."""
+    try:
+        return open_url(
+            url,
+            method=method,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+            unredirected_headers=["Authorization"],
+            timeout=timeout,
+            http_agent="dgx-vllm",
+            use_netrc=False,
+        )
+    except urllib.error.HTTPError as error:
+        if token and redirects and error.url != url and _origin(error.url) == _origin(url):
+            return _open(error.url, method, token, timeout, redirects - 1)
+        raise
 
 
 def _refusal(error: urllib.error.HTTPError, model: str, revision: str, token: str) -> str:

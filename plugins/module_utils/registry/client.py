@@ -1,7 +1,9 @@
-"""Asking a container registry for the digest behind a tag (OCI distribution API, standard library only).
+"""Asking a container registry for the digest behind a tag (OCI distribution API, over ansible.module_utils.urls).
 
-Credentials go only to the registry itself and to the token server it names over HTTPS; a redirect to another
-place does not carry them.
+Why a client of our own: no module of community.docker asks a registry for a digest, and `docker manifest inspect`
+needs an engine, which a fresh node does not have.
+Credentials go only to the registry itself and to the token server it names over HTTPS; a redirect does not carry
+them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import json
 import re
 import socket
 import ssl
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPSHandler, OpenerDirector, Request, build_opener
 
+from ansible.module_utils.urls import Request, make_context
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
     DOCKER_HUB,
     ImageReference,
@@ -64,7 +67,7 @@ def challenge(header: str) -> tuple[str, dict[str, str]]:
 
 def _context(directories: list[Path]) -> ssl.SSLContext:
     """The system's trust plus what Docker would read for this registry: *.crt, and *.cert with its *.key."""
-    context = ssl.create_default_context()
+    context: ssl.SSLContext = make_context()
     for directory in directories:
         try:
             for authority in sorted(directory.glob("*.crt")):
@@ -95,7 +98,17 @@ class Registry:
         self._timeout = timeout
         self._authorization = ""
         self._directories = [certificates / name for name in dict.fromkeys((reference.registry, self.host))]
-        self._secure_opener: OpenerDirector | None = None
+
+    @cached_property
+    def _client(self) -> Any:
+        """Not open_url: its ca_path replaces the system's trust, Docker's certificates are added to it."""
+        return Request(
+            context=_context(self._directories),
+            timeout=self._timeout,
+            http_agent="dgx-vllm",
+            unredirected_headers=["Authorization"],
+            use_netrc=False,
+        )
 
     def digest(self) -> str:
         """The digest the registry gives for the reference. Raises RegistryError."""
@@ -160,19 +173,10 @@ class Registry:
             ) from error
         return f"Bearer {token}"
 
-    def _opener(self, url: str) -> OpenerDirector:
-        if url.startswith("http://"):
-            return build_opener()
-        if self._secure_opener is None:
-            self._secure_opener = build_opener(HTTPSHandler(context=_context(self._directories)))
-        return self._secure_opener
-
     def _send(self, url: str, method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
-        request = Request(url, method=method, headers={"Accept": ACCEPT, "User-Agent": "dgx-vllm"})
-        if authorization:
-            request.add_unredirected_header("Authorization", authorization)
+        headers = {"Accept": ACCEPT, **({"Authorization": authorization} if authorization else {})}
         try:
-            with self._opener(url).open(request, timeout=self._timeout) as answer:
+            with self._client.open(method, url, headers=headers) as answer:
                 return answer.status, _lower(answer.headers), answer.read(_LIMIT)
         except HTTPError as error:
             with error:

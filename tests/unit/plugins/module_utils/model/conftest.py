@@ -55,6 +55,8 @@ class Hub:
         parts = urllib.parse.urlsplit(path)
         if self.redirect:
             return 307, {"Location": self.redirect + path}, b""
+        if "/org/renamed/" in parts.path:
+            return 307, {"Location": path.replace("/org/renamed/", f"/{MODEL}/")}, b""
         if self.status != 200:
             return self.status, {"X-Error-Code": self.error_code} if self.error_code else {}, b""
         allowed = not self.token or authorization == f"Bearer {self.token}"

@@ -78,6 +78,13 @@ def test_no_credentials_without_being_asked(registry, tmp_path):
     assert registry.seen[0][2] == ""
 
 
+def test_a_netrc_of_the_user_is_not_sent(registry, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    ask(registry.host, tmp_path)
+    assert [authorization for _, _, authorization in registry.seen] == [""]
+
+
 def test_a_password_is_not_sent_to_a_token_server_without_tls(registry, tmp_path):
     registry.login, registry.realm = "bearer", "http://tokens.example.com/token"
     assert "without TLS" in refused(registry.host, tmp_path, username=USER, password=PASSWORD)
@@ -148,12 +155,12 @@ def test_loopback(host, expected):
     assert client.is_loopback(host) is expected
 
 
-@pytest.fixture
-def secure(serve, tmp_path):
-    """A registry with a certificate of its own authority, and that certificate's file."""
+def self_signed(folder):
+    """A new key and its certificate for 127.0.0.1."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the test's certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    folder.mkdir(parents=True)
+    key, certificate = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2"]
     subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -162,6 +169,13 @@ def secure(serve, tmp_path):
         check=True,
         capture_output=True,
     )
+    return key, certificate
+
+
+@pytest.fixture
+def secure(serve, tmp_path):
+    """A registry with a certificate of its own authority, and that certificate's file."""
+    key, certificate = self_signed(tmp_path / "registry")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return serve(lambda plain: context.wrap_socket(plain, server_side=True)), certificate
@@ -172,6 +186,16 @@ def test_a_certificate_in_dockers_directory_is_trusted(secure, tmp_path):
     directory = tmp_path / "certs.d" / registry.host
     directory.mkdir(parents=True)
     shutil.copy(certificate, directory / "ca.crt")
+    assert ask(registry.host, tmp_path) == DIGEST
+
+
+def test_dockers_certificates_are_added_to_the_systems(secure, tmp_path, monkeypatch):
+    """A token server of a public authority stays trusted next to a registry with one of its own."""
+    registry, certificate = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    directory = tmp_path / "certs.d" / registry.host
+    directory.mkdir(parents=True)
+    shutil.copy(self_signed(tmp_path / "other")[1], directory / "ca.crt")
     assert ask(registry.host, tmp_path) == DIGEST
 
 
