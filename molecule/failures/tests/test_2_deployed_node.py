@@ -39,7 +39,7 @@ REFUSALS = {
         {"model": "bed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
     ),
     "model that the hub does not know": Refusal(
-        ("The hub knows no model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        ("The hub does not know the model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
         {"model": "bed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
     ),
     "revision that the model does not have": Refusal(

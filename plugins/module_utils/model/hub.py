@@ -1,5 +1,4 @@
-"""Asking a model hub what a revision of a model consists of: its commit, its files, their sizes and
-checksums.
+"""Asking a model hub what a revision of a model consists of: its commit, its files, their sizes and checksums.
 
 The interface is the one of huggingface.co, `/api/models/ID/revision/REV?blobs=true`, which mirrors offer too.
 """
@@ -34,7 +33,7 @@ class Listing(NamedTuple):
 
 
 class HubError(Exception):
-    """No listing; the text says why and how to mend it. `unreachable`: the hub gave no answer at all."""
+    """No listing; the text says why and how to fix it. `unreachable`: the hub gave no answer at all."""
 
     def __init__(self, text: str, unreachable: bool = False) -> None:
         super().__init__(text)
@@ -49,16 +48,15 @@ def _origin(url: str) -> tuple[str, str]:
 def list_files(endpoint: str, model: str, revision: str, token: str = "", timeout: float = 30.0) -> Listing:
     """The commit that `revision` stands for and its files; HubError with the remedy otherwise."""
     base = endpoint.rstrip("/")
-    name, wanted = urllib.parse.quote(model, safe="/"), urllib.parse.quote(revision, safe="")
-    text = _get(f"{base}/api/models/{name}/revision/{wanted}?blobs=true", model, revision, token, timeout)
+    name, branch = urllib.parse.quote(model, safe="/"), urllib.parse.quote(revision, safe="")
+    text = _get(f"{base}/api/models/{name}/revision/{branch}?blobs=true", model, revision, token, timeout)
     try:
         data = json.loads(text)
         commit = str(data["sha"])
         files = [_file(item) for item in data["siblings"]]
     except (ValueError, KeyError, TypeError) as error:
         raise HubError(
-            f"{base} gave no readable listing of {model} ({error!r}): check that dgx_vllm_hf_endpoint is a"
-            f" model hub."
+            f"{base} gave no readable listing of {model} ({error!r}): check that dgx_vllm_hf_endpoint is a model hub."
         ) from error
     if not files:
         raise HubError(f"{model} has no files at revision {revision}: set another dgx_vllm_model_revision.")
@@ -91,8 +89,8 @@ def _get(url: str, model: str, revision: str, token: str, timeout: float, method
             text = f"The certificate of {host} is not trusted ({reason}): add its CA to the node."
         else:
             text = (
-                f"{host} could not be reached ({reason}): check the node's name resolution, route and proxy,"
-                " or set dgx_vllm_hf_endpoint to a mirror, or copy the model's cache to dgx_vllm_models_dir."
+                f"{host} could not be reached ({reason}): check the node's name resolution, route and proxy, "
+                "or set dgx_vllm_hf_endpoint to a mirror, or copy the model's cache to dgx_vllm_models_dir."
             )
         raise HubError(text, unreachable=True) from error
 
@@ -117,20 +115,18 @@ def _open(url: str, method: str, token: str, timeout: float, redirects: int = 3)
 
 def _refusal(error: urllib.error.HTTPError, model: str, revision: str, token: str) -> str:
     code = error.headers.get("X-Error-Code", "")
-    told = error.headers.get("X-Error-Message", "")
-    if code == "GatedRepo" or "gated" in told.lower() or "restricted" in told.lower():
+    message = error.headers.get("X-Error-Message", "")
+    if code == "GatedRepo" or "gated" in message.lower() or "restricted" in message.lower():
         if not token:
             return f"{model} is gated and no token is given: accept its licence and set dgx_vllm_hf_token."
         return f"{model} is gated and this token has no access: accept its licence with the token's account."
-    if code == "RevisionNotFound" or "revision" in told.lower():
+    if code == "RevisionNotFound" or "revision" in message.lower():
         return f"{model} has no revision {revision}: correct dgx_vllm_model_revision."
     if code == "RepoNotFound" or error.code == 404:
         hint = "the token may not see it either" if token else "a private model needs dgx_vllm_hf_token"
-        return f"The hub knows no model {model} ({hint}): check the spelling of dgx_vllm_model."
+        return f"The hub does not know the model {model} ({hint}): check the spelling of dgx_vllm_model."
     if error.code == 401 and not token:
-        return (
-            f"The hub wants a token for {model} or does not know it: check the name, set dgx_vllm_hf_token."
-        )
+        return f"The hub asks for a token for {model} or does not know it: check the name, set dgx_vllm_hf_token."
     if error.code in (401, 403):
-        return f"The hub refused the token ({error.code} {told}): put a valid one into dgx_vllm_hf_token."
-    return f"The hub answered {error.code} for {model} ({told or error.reason}): try again later."
+        return f"The hub refused the token ({error.code} {message}): put a valid one into dgx_vllm_hf_token."
+    return f"The hub answered {error.code} for {model} ({message or error.reason}): try again later."

@@ -24,9 +24,9 @@ def test_listing(hub: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "token", "words"),
     [
-        ({"status": 404, "error_code": "RepoNotFound"}, "", "knows no model org/tiny"),
-        ({"status": 404}, "t0ken", "knows no model org/tiny"),
-        ({"status": 401}, "", "wants a token"),
+        ({"status": 404, "error_code": "RepoNotFound"}, "", "does not know the model org/tiny"),
+        ({"status": 404}, "t0ken", "does not know the model org/tiny"),
+        ({"status": 401}, "", "asks for a token"),
         ({"token": "right"}, "wr0ng", "refused the token"),
         ({"gated": True, "token": "right"}, "", "is gated and no token is given"),
         ({"status": 403, "error_code": "GatedRepo"}, "t0ken", "this token has no access"),

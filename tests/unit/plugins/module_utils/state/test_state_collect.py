@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_name, weights
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path, weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect, service
 
 UNIT = "dgx-vllm.service"
@@ -108,7 +108,7 @@ def test_record(write, text, expected):
 
 def put_model(write, revision: str = "main", **files: int) -> None:
     known = {"model": "org/name", "revision": revision, "commit": "c0ffee", "files": files}
-    write(f"{DATA}/state/{record_name('org/name', revision)}", json.dumps(known))
+    write(record_path(DATA, "org/name", revision), json.dumps(known))
     for name, size in files.items():
         write(f"{SNAPSHOT}/{name}", "x" * size)
 
@@ -141,7 +141,7 @@ def test_another_revision_is_not_present(tmp_path, write):
     "text", ["", "{}", '{"commit": "c", "files": []}', '{"commit": "c", "files": {"a": 1}}']
 )
 def test_a_damaged_record_is_no_model(tmp_path, write, text):
-    write(f"{DATA}/state/{record_name('org/name', 'main')}", text)
+    write(record_path(DATA, "org/name", "main"), text)
     assert weights(tmp_path, "org/name", "main", MODELS, DATA)["present"] is False
 
 
