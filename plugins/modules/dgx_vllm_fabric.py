@@ -29,10 +29,6 @@ options:
     type: list
     elements: str
     default: []
-  soft:
-    description: Whether software RDMA (soft-RoCE) counts as an adapter, for tests.
-    type: bool
-    default: false
   rails:
     description: Planned rails. Where they need all ports, a port without a cable keeps its place.
     type: int
@@ -150,7 +146,6 @@ def main() -> None:
         argument_spec={
             "interfaces": {"type": "list", "elements": "str", "default": []},
             "management_addresses": {"type": "list", "elements": "str", "default": []},
-            "soft": {"type": "bool", "default": False},
             "rails": {"type": "int", "default": 0},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 0},
@@ -158,11 +153,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    wanted = Wanted(
-        tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"], given["rails"]
-    )
-    found = collect_rails(wanted, given["addresses"], given["timeout"])
-    module.exit_json(changed=False, fabric=found)
+    wanted = Wanted(tuple(given["interfaces"]), tuple(given["management_addresses"]), given["rails"])
+    facts = collect_rails(wanted, given["addresses"], given["timeout"])
+    module.exit_json(changed=False, fabric=facts)
 
 
 if __name__ == "__main__":

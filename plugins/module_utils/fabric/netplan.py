@@ -32,13 +32,13 @@ def render(
     names = [str(rail["interface"]) for rail in rails]
     if len(names) != len(addresses):
         raise NetplanError(
-            f"{len(names)} half-port{'s' * (len(names) != 1)} with a link ({', '.join(names) or 'none'}) and "
-            f"{len(addresses)} planned addresses do not fit; see the fabric report for the missing ones."
+            f"{len(names)} interface{'s' * (len(names) != 1)} of cabled ports ({', '.join(names) or 'none'}) and "
+            f"{len(addresses)} planned addresses do not match; see the fabric report for the missing ones."
         )
     for name in names:
         if name in management:
             raise NetplanError(
-                f"{name} carries the management network and can be no rail; take it out of "
+                f"{name} carries the management network and cannot be a rail; remove it from "
                 "dgx_vllm_fabric_interfaces."
             )
     if len(set(names)) != len(names):

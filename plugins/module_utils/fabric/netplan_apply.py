@@ -1,4 +1,4 @@
-"""Put the rails' netplan file into effect so that a node that loses its network takes the change back by itself."""
+"""Put the rails' netplan file into effect so that a node that loses its network reverts the change by itself."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ UNIT = "dgx-vllm-netplan-revert"
 BEFORE = "/run/dgx-vllm-netplan.before"
 MODE = int(netplan.MODE, 8)
 SCRIPT = "/run/dgx-vllm-netplan.revert"
-"""The way back as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
+"""The revert as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
 transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
 ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
-"""A file of somebody else's that was in our place; uninstall puts it back."""
+"""A file of somebody else that had our path; uninstall puts it back."""
 
 
 class ApplyError(RuntimeError):
-    """The change did not happen or was taken back; the text is a sentence for the operator."""
+    """The change did not happen or was reverted; the text is a sentence for the operator."""
 
 
 def revert_script(old: str | None, new: str) -> str:
-    """What the timer runs: the file before, and without the addresses that only the new one gives."""
+    """What the timer runs: restore the previous file, delete the addresses that only the new one gives."""
     file, before = shlex.quote(netplan.PATH), shlex.quote(BEFORE)
     gone = [pair for pair in netplan.given(new) if pair not in netplan.given(old)]
     lines = [
@@ -37,7 +37,7 @@ def revert_script(old: str | None, new: str) -> str:
 
 
 def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
-    """Write the file and apply it; in `seconds` s all is taken back unless `keep` is called before."""
+    """Write the file and apply it; after `seconds` s all is reverted unless `keep` is called before."""
     file = under(root, netplan.PATH)
     old = netplan.read(root)["text"]
     if old is not None:
@@ -53,7 +53,7 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
             "--quiet",
             "--collect",
             f"--unit={UNIT}",
-            f"--description=Takes {netplan.PATH} back",
+            f"--description=Reverts {netplan.PATH}",
             f"--on-active={seconds}",
             "--timer-property=AccuracySec=1s",
             *revert,
@@ -61,8 +61,8 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     )
     if timer.rc != 0:
         raise ApplyError(
-            f"systemd-run cannot schedule the way back ({timer.complaint}), so {netplan.PATH} was left as it is; "
-            "mend what it says and run again."
+            f"systemd-run cannot schedule the automatic revert ({timer.complaint}), so {netplan.PATH} was left as it "
+            "is; fix what it says and run again."
         )
     files.write(file, text, MODE)
     for step in ("generate", "apply"):
@@ -71,7 +71,7 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
             runner(revert)
             runner(["systemctl", "stop", f"{UNIT}.timer"])
             raise ApplyError(
-                f"netplan {step} failed ({done.complaint}), and {netplan.PATH} is again as it was; mend what it says, "
+                f"netplan {step} failed ({done.complaint}), and {netplan.PATH} has been restored; fix what it says, "
                 "or set dgx_vllm_fabric_manage: false and give the rails their addresses yourself."
             )
 
@@ -80,14 +80,14 @@ def keep(runner: Runner) -> None:
     """The node still answers: stop the timer."""
     if runner(["systemctl", "is-active", "--quiet", f"{UNIT}.timer"]).rc != 0:
         raise ApplyError(
-            f"The node took {netplan.PATH} back before it was reached again; look at `journalctl -u {UNIT}` and at "
-            "the way to the node, then run again."
+            f"The node reverted {netplan.PATH} before it was reached again; look at `journalctl -u {UNIT}` and at "
+            "the route to the node, then run again."
         )
     runner(["systemctl", "stop", f"{UNIT}.timer"])
 
 
 def remove(root: Path, runner: Runner) -> bool:
-    """Take our file and its addresses away, put the original back; False when there is nothing of ours."""
+    """Remove our file and its addresses, put the original back; False if there is nothing of ours."""
     text = netplan.read(root)["text"]
     if not netplan.ours(text):
         return False

@@ -28,7 +28,7 @@ _EMPTY_GID = "0000:0000:0000:0000:0000:0000:0000:0000"
 
 
 def line(path: Path) -> str:
-    """The file's text without the line break; '' when it cannot be read (an attribute may answer with an error)."""
+    """The file's text without the line break; '' if it cannot be read (reading an attribute may fail)."""
     return read_text(path).strip()
 
 
@@ -49,7 +49,7 @@ def entries(folder: Path) -> list[str]:
 
 
 def _link_name(path: Path) -> str:
-    """Name of what a link points at; '' when it is no link."""
+    """Name of what a link points at; '' if it is not a link."""
     try:
         return path.resolve().name if path.is_symlink() else ""
     except OSError:
@@ -60,18 +60,18 @@ def addresses(runner: Runner, version: int = 4) -> dict[str, list[str]]:
     """Interface -> its addresses of one IP version with their lengths, from iproute2."""
     done = runner(["ip", "-json", f"-{version}", "address", "show"])
     try:
-        found = json.loads(done.stdout) if done.rc == 0 else []
+        links = json.loads(done.stdout) if done.rc == 0 else []
     except ValueError:
-        found = []
+        links = []
     family = "inet" if version == 4 else "inet6"
     return {
-        str(one.get("ifname")): [
+        str(link.get("ifname")): [
             f"{info['local']}/{info['prefixlen']}"
-            for info in one.get("addr_info", [])
+            for info in link.get("addr_info", [])
             if info.get("family") == family
         ]
-        for one in found
-        if isinstance(one, dict)
+        for link in links
+        if isinstance(link, dict)
     }
 
 
@@ -99,7 +99,7 @@ def gids(port: Path) -> list[dict[str, Any]]:
 
 
 def interface(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, Any]:
-    """One network interface. `carrier` is None while it is down: the kernel does not say then. Speed in Mb/s."""
+    """One network interface. `carrier` is None while it is down: the kernel does not tell then. Speed in Mb/s."""
     folder = root / "sys/class/net" / name
     carrier, speed = number(folder / "carrier"), number(folder / "speed")
     return {
@@ -116,7 +116,7 @@ def interface(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, A
 
 
 def _function(root: Path, device: Path) -> dict[str, Any]:
-    """The PCI function of a device; empty values for what is no PCI function."""
+    """The PCI function of a device; empty values for what is not a PCI function."""
     try:
         pci = device.resolve().name
     except OSError:
@@ -200,7 +200,7 @@ def bare_nic(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, An
 def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> list[dict[str, Any]]:
     """All RDMA devices, the adapter's interfaces that have none, and the interfaces in `named`."""
     found = [rdma_device(root, name, owned) for name in entries(root / "sys/class/infiniband")]
-    seen = {one["interface"] for one in found}
+    seen = {device["interface"] for device in found}
     for name in entries(root / "sys/class/net"):
         if name not in seen and (
             name in named or line(root / "sys/class/net" / name / "device/vendor") == VENDOR

@@ -97,14 +97,14 @@ def test_half_a_port_is_named(spark: Machine) -> None:
         ("enP2p1s0f0np0", False),
     ]
     (problem,) = found["problems"]
-    assert "enP2p1s0f0np0, the other half of port 0, is down" in problem
+    assert "enP2p1s0f0np0, the other PCIe function of port 0, is down" in problem
     assert "ip link set enP2p1s0f0np0 up" in problem
 
 
 def test_a_half_without_a_twin_is_named(spark: Machine) -> None:
     spark.half(0, 0)
     (problem,) = spark.read()["problems"]
-    assert "has no second half on another PCIe root" in problem
+    assert "has no second PCIe function on another root" in problem
 
 
 def test_nothing_cabled(spark: Machine) -> None:
@@ -140,7 +140,7 @@ def test_the_management_network_on_the_adapter_is_no_rail(spark: Machine) -> Non
     assert "enp1s0f1np1" not in [name for name, _ in rails(found)]
     refused = spark.read("enp1s0f1np1", management=["203.0.113.5"])
     assert refused["rails"] == []
-    assert "enp1s0f1np1 carries the management network, so it can be no rail" in refused["problems"][0]
+    assert "enp1s0f1np1 carries the management network, so it cannot be a rail" in refused["problems"][0]
 
 
 def test_a_default_route_over_a_bridge_protects_its_ports(spark: Machine) -> None:
@@ -215,7 +215,7 @@ def test_a_default_route_of_ipv6(spark: Machine) -> None:
     assert spark.read()["management"] == ["enP7s7", "enp1s0f0np0"]
 
 
-def test_bonded_halves_are_no_rails(spark: Machine) -> None:
+def test_bonded_functions_are_no_rails(spark: Machine) -> None:
     spark.write("sys/devices/virtual/net/bond0/mtu", "9000")
     for name in spark.port(0):
         device = next((spark.root / "sys/class/net" / name).resolve().parents[0].iterdir())
@@ -234,13 +234,13 @@ def test_virtual_functions_and_foreign_adapters_are_no_rails(spark: Machine) -> 
     assert spark.read()["rails"] == []
 
 
-def test_soft_roce_counts_only_when_asked(spark: Machine) -> None:
+def test_soft_roce_counts_only_when_named(spark: Machine) -> None:
     for number, address in enumerate(A):
         spark.plain(f"ens{number + 4}")
         spark.soft(f"ens{number + 4}", f"rxe{number}", address)
     assert spark.read()["rails"] == []
     assert "ens4 is software RDMA, for tests" in spark.read()["problems"][0]
-    found = spark.read(soft=True)
+    found = spark.read("ens4", "ens5")
     assert (rails(found), found["problems"]) == ([("ens4", "rxe0"), ("ens5", "rxe1")], [])
     assert found["devices"][0]["gids"][-1]["address"] == "198.51.100.1"
 
