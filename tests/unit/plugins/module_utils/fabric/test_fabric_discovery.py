@@ -301,4 +301,4 @@ def test_documentation_names_the_fields(spark: Machine, name: str) -> None:
         "link_layer",
     }
     fields = set(spark.read()[name][0]) - hidden
-    assert [field for field in sorted(fields) if f"C({field})" not in str(said)] == []
+    assert [field for field in sorted(fields) if f"V({field})" not in str(said)] == []
