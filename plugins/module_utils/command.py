@@ -25,7 +25,7 @@ class Completed(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The last line that says something, standard error first; empty when there is none."""
+        """The last line that is not blank, standard error first; empty if there is none."""
         for stream in (self.stderr, self.stdout):
             lines = [line.strip() for line in stream.splitlines() if line.strip()]
             if lines:

@@ -13,7 +13,7 @@ DAEMON = "/etc/docker/daemon.json"
 
 REFUSALS = {
     "wrong registry password": Refusal(
-        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401)",
+        (f"{REGISTRY} does not give access to {REGISTRY}/dgx-vllm:sim (401)",
          "the registry refused this user name and password; check dgx_vllm_registry_username and dgx_vllm_reg"),
         {"registry_password": "a-wrong-word-for-tests"},
     ),

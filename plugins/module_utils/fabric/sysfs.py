@@ -1,4 +1,4 @@
-"""RDMA devices and their network interfaces as the kernel shows them; nothing here is taken from a name.
+"""RDMA devices and their network interfaces as the kernel shows them; nothing here is derived from a name.
 
 Layout as in the kernel's Documentation/ABI (sysfs-class-infiniband, sysfs-class-net) and linux/pci: a device of
 /sys/class/infiniband points at its PCI function, whose net/ folder holds the interface. Every reader takes the

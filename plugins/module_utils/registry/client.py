@@ -42,11 +42,11 @@ ACCEPT = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-"""Indexes first: every node of every architecture is to get the same digest."""
+"""Indexes first: nodes of all architectures get the same digest."""
 
 
 class RegistryError(Exception):
-    """One sentence: what is wrong, where, how to mend it."""
+    """One sentence: what is wrong, where, how to fix it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -66,7 +66,7 @@ def challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 def _context(directories: list[Path]) -> ssl.SSLContext:
-    """The system's trust plus what Docker would read for this registry: *.crt, and *.cert with its *.key."""
+    """The system's trust and what Docker would read for this registry: *.crt, and *.cert with its *.key."""
     context: ssl.SSLContext = make_context()
     for directory in directories:
         try:
@@ -118,12 +118,14 @@ class Registry:
         if not _DIGEST.match(found):
             _, headers, body = self._ask(path, "GET")
             if b'"schemaVersion"' not in body:
-                raise RegistryError(f"{self.host} answers with no image manifest; check its name and port.")
+                raise RegistryError(
+                    f"{self.host} does not answer with an image manifest; check its name and port."
+                )
             found = "sha256:" + hashlib.sha256(body).hexdigest()
         if self.reference.digest and found != self.reference.digest:
             raise RegistryError(
                 f"{self.host} answers {self.reference.digest} of {self.reference.name} with {found}; "
-                "the registry or a proxy before it is damaged, ask its operator."
+                "the registry or a proxy in front of it is damaged, ask its operator."
             )
         return found
 
@@ -133,7 +135,7 @@ class Registry:
         return f"{'http' if plain else 'https'}://{self.host}"
 
     def _ask(self, path: str, method: str) -> tuple[int, dict[str, str], bytes]:
-        """One request to the registry, logging in when it asks for that."""
+        """One request to the registry, with a login if it asks for one."""
         url = self._base() + path
         status, headers, body = self._send(url, method, self._authorization)
         if status == 401 and not self._authorization:
@@ -151,7 +153,7 @@ class Registry:
         target = urlsplit(realm)
         if scheme != "bearer" or target.scheme not in ("http", "https"):
             raise RegistryError(
-                f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not speak."
+                f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not support."
             )
         if target.scheme == "http" and not is_loopback(target.hostname or ""):
             raise RegistryError(
@@ -207,25 +209,25 @@ class Registry:
                 "the registry refused this user name and password; check dgx_vllm_registry_username and "
                 "dgx_vllm_registry_password"
                 if self._basic
-                else "it wants a login, or there is no such repository; check the name and set "
+                else "it asks for a login, or there is no such repository; check the name and set "
                 "dgx_vllm_registry_username and dgx_vllm_registry_password"
             )
-            return f"{self.host} does not let us read {name} ({status}): {how}."
+            return f"{self.host} does not give access to {name} ({status}): {how}."
         if status == 404:
             return f"{self.host} has no {name}; {self._alternatives()}."
         if status == 429:
             wait = headers.get("retry-after", "")
             span = f" for {wait} s" if wait else ""
-            return f"{self.host} limits our requests{span}; log in, wait, or use a mirror."
+            return f"{self.host} limits the number of requests{span}; log in, wait, or use a mirror."
         if status == 400 and self._base().startswith("http:"):
             return (
                 f"{self.host} answered 400 to plain HTTP, as a TLS registry does; "
                 f"put its authority into {self._directories[0]}/ca.crt on this machine."
             )
-        return f"{self.host} answered {status} for {name}; try again, and ask its operator if that stays."
+        return f"{self.host} answered {status} for {name}; try again, and ask its operator if it stays so."
 
     def _alternatives(self) -> str:
-        """The tags that do exist, where the registry lists them."""
+        """The tags that do exist, if the registry lists them."""
         url = f"{self._base()}/v2/{self.reference.repository}/tags/list"
         try:
             status, _, body = self._send(url, "GET", self._authorization)

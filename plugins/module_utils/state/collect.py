@@ -1,4 +1,4 @@
-"""Everything the role wants to know about a node, read in one call and without changing anything."""
+"""Everything the role needs to know about a node, read in one call and without changing anything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx
 
 
 class Wanted(NamedTuple):
-    """What the reader asks about; the module's parameters."""
+    """The module's parameters: what to look for, and where."""
 
     image: str = ""
     model: str = ""
@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
 def collect(
     wanted: Wanted, root: Path = Path("/"), runner: Runner = run, machine: str | None = None
 ) -> dict[str, Any]:
-    """The whole state of the node under `root`. Commands run side by side: most of their time is waiting."""
+    """The whole state of the node under `root`. Commands run in parallel: most of their time is waiting."""
     with ThreadPoolExecutor(max_workers=6) as pool:
         gpus = pool.submit(gpu.gpus, runner)
         engine = pool.submit(docker_cli.engine, runner)

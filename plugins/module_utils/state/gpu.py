@@ -14,7 +14,7 @@ QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=
 
 
 def gpus(runner: Runner) -> dict[str, Any]:
-    """Name, compute capability and driver version of each GPU; `error` when nvidia-smi gives none."""
+    """Name, compute capability and driver version of each GPU; `error` if nvidia-smi lists none."""
     done = runner(QUERY)
     if done.rc == MISSING:
         return {"error": "nvidia-smi is not installed", "gpus": []}

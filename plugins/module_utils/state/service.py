@@ -80,12 +80,12 @@ def watch(root: Path, runner: Runner, unit: str, config_dir: Path) -> dict[str, 
         release = Path(os.readlink(config_dir / "watch.json")).parent.name
     except OSError:
         release = None
-    kept = ("exists", "active_state", "enabled", "unit_sha256")
-    return {**{name: shown[name] for name in kept}, "release": release}
+    keys = ("exists", "active_state", "enabled", "unit_sha256")
+    return {**{key: shown[key] for key in keys}, "release": release}
 
 
 def digest(path: Path) -> str | None:
-    """SHA-256 of a file in hex, None when it cannot be read."""
+    """SHA-256 of a file in hex, None if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -107,7 +107,7 @@ def _pointer(link: Path) -> str | None:
 
 
 def record(path: Path) -> dict[str, Any]:
-    """A JSON object the role wrote; empty when absent or damaged (then the work is done again)."""
+    """A JSON object the role wrote; empty if absent or damaged (then the work is done again)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

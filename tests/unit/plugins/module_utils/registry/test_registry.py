@@ -42,7 +42,7 @@ def test_without_the_header_the_manifest_is_hashed(registry, tmp_path):
     registry.send_digest = False
     assert ask(registry.host, tmp_path) == DIGEST
     registry.body = b"<html>a captive portal</html>"
-    assert "no image manifest" in refused(registry.host, tmp_path)
+    assert "does not answer with an image manifest" in refused(registry.host, tmp_path)
 
 
 def test_a_digest_is_checked_to_exist(registry, tmp_path):
@@ -64,7 +64,7 @@ def test_logins(registry, tmp_path, scheme):
     assert ask(registry.host, tmp_path, username=USER, password=PASSWORD) == DIGEST
     wrong = refused(registry.host, tmp_path, username=USER, password="wrong")
     assert "refused this user name and password; check dgx_vllm_registry_username" in wrong
-    assert "it wants a login" in refused(registry.host, tmp_path)
+    assert "it asks for a login" in refused(registry.host, tmp_path)
 
 
 def test_an_anonymous_token(registry, tmp_path):
@@ -108,7 +108,7 @@ def test_not_found_names_the_tags_there_are(registry, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(403, "does not let us read"), (429, "for 30 s"), (503, "answered 503"), (400, "ca.crt")],
+    [(403, "does not give access to"), (429, "for 30 s"), (503, "answered 503"), (400, "ca.crt")],
 )
 def test_other_answers(registry, tmp_path, status, words):
     registry.status = status
