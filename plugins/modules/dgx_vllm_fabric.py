@@ -139,7 +139,7 @@ fabric:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect_rails
 
 
 def main() -> None:
@@ -154,9 +154,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    options = module.params
-    wanted = Wanted(tuple(options["interfaces"]), tuple(options["management_addresses"]), options["rails"])
-    facts = collect_rails(wanted, options["addresses"], options["timeout"])
+    options = Options(
+        tuple(module.params["interfaces"]),
+        tuple(module.params["management_addresses"]),
+        module.params["rails"],
+    )
+    facts = collect_rails(options, module.params["addresses"], module.params["timeout"])
     module.exit_json(changed=False, fabric=facts)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Read everything the dgx_vllm role wants to know about a node, in one call."""
+"""Read everything the dgx_vllm role needs to know about a node, in one call."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ state:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect
 
 
 def main() -> None:
@@ -210,7 +210,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.exit_json(
-        changed=False, state=collect(Wanted(**dict(module.params, packages=tuple(module.params["packages"]))))
+        changed=False, state=collect(Query(**dict(module.params, packages=tuple(module.params["packages"]))))
     )
 
 

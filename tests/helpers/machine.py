@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect
 
 # PCI address, interface and RDMA device as a DGX Spark names them; the functions of a port are in PCI domains 0 and 2.
 SPARK = {
@@ -179,7 +179,7 @@ class Machine:
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
     def read(self, *interfaces: str, management: Sequence[str] = (), rails: int = 0) -> dict[str, Any]:
-        return collect(Wanted(interfaces, tuple(management), rails), self.root, self.runner)
+        return collect(Options(interfaces, tuple(management), rails), self.root, self.runner)
 
     def device(self, name: str) -> dict[str, Any]:
         (device,) = (device for device in self.read()["devices"] if device["interface"] == name)

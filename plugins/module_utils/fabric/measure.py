@@ -85,9 +85,9 @@ def parse_nccl(text: str) -> dict[str, Any]:
     """Transport and devices from NCCL's INFO lines, bus bandwidth in GB/s from nccl-tests' summary."""
     transport = ""
     for pattern in (r"Using network (\w+)", r"NET/(IB|Socket) : Using"):
-        found = re.findall(pattern, text)
-        if found:
-            transport = str(found[-1])
+        matches = re.findall(pattern, text)
+        if matches:
+            transport = str(matches[-1])
             break
     using = re.findall(r"NET/IB : Using (.*)", text)
     devices = re.findall(r"\[\d+\]([\w.-]+):\d+/", using[-1]) if using else []

@@ -18,7 +18,7 @@ TOOLS = ("ping", "ib_write_bw", "netplan", "modprobe")
 MODULES_FILE = "/etc/modules-load.d/dgx-vllm.conf"
 
 
-class Wanted(NamedTuple):
+class Options(NamedTuple):
     """The module's parameters; `rails` is how many the plan has, 0 if there is no plan."""
 
     interfaces: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def _half_alone(device: Device, slots: Sequence[str]) -> int:
     return int(not str(device["pci"]).startswith("0000:"))
 
 
-def _unfit(device: Device, wanted: Wanted) -> str:
+def _unfit(device: Device, options: Options) -> str:
     """Why a device cannot be a rail, link or not; '' if it can."""
     if device["management"]:
         return "carries the management network"
@@ -74,9 +74,9 @@ def _unfit(device: Device, wanted: Wanted) -> str:
         return "is not a ConnectX adapter"
     if device["master"]:
         return f"is part of {device['master']}; a bond or bridge defeats RDMA"
-    if device["interface"] in wanted.interfaces:
+    if device["interface"] in options.interfaces:
         return ""
-    if wanted.interfaces:
+    if options.interfaces:
         return "is not in dgx_vllm_fabric_interfaces"
     return "is software RDMA, for tests" if device["kind"] == "soft" else ""
 
@@ -94,17 +94,17 @@ def _raise_it(device: Device) -> str:
     return "unplug the cable at both ends, wait a few seconds and plug it in again"
 
 
-def _places(able: Sequence[Device], wanted: Wanted) -> dict[int, Device]:
+def _places(able: Sequence[Device], options: Options) -> dict[int, Device]:
     """Rail -> device: two rails per cabled port, so that a function without a link keeps its number.
 
     The cabled ports are those with a link on at least one function, or all of them if the plan needs all.
     """
-    if wanted.interfaces:
-        return {wanted.interfaces.index(device["interface"]): device for device in able}
+    if options.interfaces:
+        return {options.interfaces.index(device["interface"]): device for device in able}
     functions = [device for device in able if device["port"] is not None]
     every = sorted({device["port"] for device in functions})
     cabled = sorted({device["port"] for device in functions if device["carrier"]})
-    ports = every if 2 * len(every) <= wanted.rails else cabled
+    ports = every if 2 * len(every) <= options.rails else cabled
     places = {
         2 * ports.index(device["port"]) + (device["half"] or 0): device
         for device in functions
@@ -117,24 +117,24 @@ def _places(able: Sequence[Device], wanted: Wanted) -> dict[int, Device]:
     return {**places, **dict(enumerate(others, len(places)))}
 
 
-def refused(devices: Sequence[Device], wanted: Wanted) -> list[str]:
+def refused(devices: Sequence[Device], options: Options) -> list[str]:
     """Sentences about interfaces that are named as rails and cannot be; no cable and no package changes that."""
     sentences = []
-    for name in wanted.interfaces:
+    for name in options.interfaces:
         device = next((device for device in devices if device["interface"] == name), None)
         if device is None or not device["exists"]:
             sentences.append(
                 f"dgx_vllm_fabric_interfaces names {name}, which this machine does not have; correct it."
             )
-        elif _unfit(device, wanted):
+        elif _unfit(device, options):
             sentences.append(
-                f"{name} {_unfit(device, wanted)}, so it cannot be a rail; remove it from dgx_vllm_fabric_interfaces."
+                f"{name} {_unfit(device, options)}, so it cannot be a rail; remove it from dgx_vllm_fabric_interfaces."
             )
     return sentences
 
 
 def choose(
-    devices: Sequence[Device], wanted: Wanted, refusals: Sequence[str]
+    devices: Sequence[Device], options: Options, refusals: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rails in order, port 0 and its first function first, and sentences about what stands in the way.
 
@@ -142,13 +142,13 @@ def choose(
     A function of a cabled port without a `link` is a rail too: it has its place in the plan and in netplan's file.
     """
     problems = [*refusals]
-    able = [device for device in devices if not _unfit(device, wanted) and device["exists"]]
-    placed = sorted(_places(able, wanted).items())
+    able = [device for device in devices if not _unfit(device, options) and device["exists"]]
+    placed = sorted(_places(able, options).items())
     linked = {device["interface"] for _, device in placed if device["carrier"]}
     for _, device in placed:
-        problems += _problems(device, devices, wanted, linked)
+        problems += _problems(device, devices, options, linked)
     if not placed and not problems:
-        problems.append(_nothing(devices, wanted))
+        problems.append(_nothing(devices, options))
     rails = [
         {
             "rail": number,
@@ -165,7 +165,7 @@ def choose(
     return rails, problems
 
 
-def _problems(device: Device, devices: Sequence[Device], wanted: Wanted, linked: set[str]) -> list[str]:
+def _problems(device: Device, devices: Sequence[Device], options: Options, linked: set[str]) -> list[str]:
     name, twin = (
         device["interface"],
         next((other for other in devices if other["interface"] == device["twin"]), None),
@@ -181,20 +181,20 @@ def _problems(device: Device, devices: Sequence[Device], wanted: Wanted, linked:
             f"{name} (port {device['port']}) has no second PCIe function on another root, so half of the port's "
             "bandwidth is missing; update the adapter's firmware and check lspci -d 15b3:."
         )
-    elif twin is not None and not wanted.interfaces and _unfit(twin, wanted):
+    elif twin is not None and not options.interfaces and _unfit(twin, options):
         sentences.append(
             f"{name} is a rail, but {twin['interface']}, the other function of port {device['port']}, "
-            f"{_unfit(twin, wanted)}, so half of the port's bandwidth is missing."
+            f"{_unfit(twin, options)}, so half of the port's bandwidth is missing."
         )
     return sentences
 
 
-def _nothing(devices: Sequence[Device], wanted: Wanted) -> str:
+def _nothing(devices: Sequence[Device], options: Options) -> str:
     adapters = [device for device in devices if device["kind"] in ("nic", "soft")]
     if not adapters:
         return "No ConnectX adapter is visible; check lspci -d 15b3: and that the driver mlx5_core is loaded."
     reasons = "; ".join(
-        f"{device['interface'] or device['rdma']} {_unfit(device, wanted) or _linkless(device)}"
+        f"{device['interface'] or device['rdma']} {_unfit(device, options) or _linkless(device)}"
         for device in adapters
     )
     return (
@@ -202,29 +202,29 @@ def _nothing(devices: Sequence[Device], wanted: Wanted) -> str:
     )
 
 
-def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dict[str, Any]:
+def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> dict[str, Any]:
     """Everything about the fabric of this node that can be read without changing it."""
     owned = sysfs.addresses(runner)
-    kept, unseen = management(root, owned, wanted.management_addresses, runner)
+    protected, problem = management(root, owned, options.management_addresses, runner)
     devices = twins(
         [
-            {**device, "management": device["interface"] in kept}
-            for device in sysfs.devices(root, owned, wanted.interfaces)
+            {**device, "management": device["interface"] in protected}
+            for device in sysfs.devices(root, owned, options.interfaces)
         ]
     )
-    refusals = refused(devices, wanted)
-    rails, problems = choose(devices, wanted, refusals)
+    refusals = refused(devices, options)
+    rails, problems = choose(devices, options, refusals)
     return {
         "devices": devices,
         "rails": rails,
-        "problems": [*([unseen] if unseen else []), *problems],
+        "problems": [*([problem] if problem else []), *problems],
         "refused": refusals,
-        "management": sorted(name for name in kept if name != "lo"),
+        "management": sorted(name for name in protected if name != "lo"),
         "addresses": {name: own for name, own in owned.items() if own},
         "modules": sysfs.modules(root),
         "uverbs": uverbs(root),
         "memlock": sysfs.memlock(root, runner),
-        "down": waiting(devices, wanted),
+        "down": waiting(devices, options),
         "tools": tools(root),
         "netplan": netplan.read(root),
         "modules_at_boot": sysfs.line(under(root, MODULES_FILE)).splitlines(),
@@ -232,10 +232,10 @@ def collect(wanted: Wanted, root: Path = Path("/"), runner: Runner = run) -> dic
 
 
 def collect_rails(
-    wanted: Wanted,
+    options: Options,
     addresses: Sequence[str] = (),
     timeout: float = 0,
-    reader: Callable[[Wanted], dict[str, Any]] = collect,
+    reader: Callable[[Options], dict[str, Any]] = collect,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """`collect` every second until all planned rails have a link and all `addresses` are there, at most `timeout` s.
@@ -243,11 +243,11 @@ def collect_rails(
     A link takes a moment to come up, and its address comes after it.
     """
     left = timeout
-    facts = reader(wanted)
-    while left > 0 and (_links(facts) < wanted.rails or not set(addresses) <= _on_rails(facts)):
+    facts = reader(options)
+    while left > 0 and (_links(facts) < options.rails or not set(addresses) <= _on_rails(facts)):
         sleep(1)
         left -= 1
-        facts = reader(wanted)
+        facts = reader(options)
     return facts
 
 
@@ -259,7 +259,7 @@ def _on_rails(facts: Mapping[str, Any]) -> set[str]:
     return {address for rail in facts["rails"] for address in facts["addresses"].get(rail["interface"], [])}
 
 
-def waiting(devices: Sequence[Device], wanted: Wanted) -> list[str]:
+def waiting(devices: Sequence[Device], options: Options) -> list[str]:
     """Interfaces of the adapter that are down: the kernel tells whether a cable is in them only while they are up."""
     return sorted(
         device["interface"]
@@ -268,7 +268,7 @@ def waiting(devices: Sequence[Device], wanted: Wanted) -> list[str]:
         and device["exists"]
         and device["carrier"] is None
         and not (device["management"] or device["master"])
-        and device["interface"] in (wanted.interfaces or (device["interface"],))
+        and device["interface"] in (options.interfaces or (device["interface"],))
     )
 
 

@@ -77,7 +77,7 @@ def addresses(runner: Runner, version: int = 4) -> dict[str, list[str]]:
 
 def gids(port: Path) -> list[dict[str, Any]]:
     """The filled entries of a port's GID table: index, type (RoCE v2 …), gid, interface, the IPv4 address in it."""
-    found = []
+    filled = []
     for name in sorted(entries(port / "gids"), key=lambda text: int(text) if text.isdigit() else -1):
         gid = line(port / "gids" / name)
         if not gid or gid == _EMPTY_GID or not name.isdigit():
@@ -86,7 +86,7 @@ def gids(port: Path) -> list[dict[str, Any]]:
             mapped = ipaddress.IPv6Address(gid).ipv4_mapped
         except ValueError:
             mapped = None
-        found.append(
+        filled.append(
             {
                 "index": int(name),
                 "type": line(port / "gid_attrs/types" / name),
@@ -95,7 +95,7 @@ def gids(port: Path) -> list[dict[str, Any]]:
                 "address": str(mapped) if mapped else "",
             }
         )
-    return found
+    return filled
 
 
 def interface(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, Any]:

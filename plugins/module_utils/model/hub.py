@@ -128,5 +128,6 @@ def _refusal(error: urllib.error.HTTPError, model: str, revision: str, token: st
     if error.code == 401 and not token:
         return f"The hub asks for a token for {model} or does not know it: check the name, set dgx_vllm_hf_token."
     if error.code in (401, 403):
-        return f"The hub refused the token ({error.code} {message}): put a valid one into dgx_vllm_hf_token."
+        answer = f"{error.code} {message}".strip()
+        return f"The hub refused the token ({answer}): put a valid one into dgx_vllm_hf_token."
     return f"The hub answered {error.code} for {model} ({message or error.reason}): try again later."

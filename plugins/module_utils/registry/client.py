@@ -114,20 +114,20 @@ class Registry:
         """The digest the registry gives for the reference. Raises RegistryError."""
         path = f"/v2/{self.reference.repository}/manifests/{quote(self.reference.manifest, safe=':')}"
         _, headers, _ = self._ask(path, "HEAD")
-        found = headers.get("docker-content-digest", "")
-        if not _DIGEST.match(found):
+        digest = headers.get("docker-content-digest", "")
+        if not _DIGEST.match(digest):
             _, headers, body = self._ask(path, "GET")
             if b'"schemaVersion"' not in body:
                 raise RegistryError(
                     f"{self.host} does not answer with an image manifest; check its name and port."
                 )
-            found = "sha256:" + hashlib.sha256(body).hexdigest()
-        if self.reference.digest and found != self.reference.digest:
+            digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        if self.reference.digest and digest != self.reference.digest:
             raise RegistryError(
-                f"{self.host} answers {self.reference.digest} of {self.reference.name} with {found}; "
+                f"{self.host} answers {self.reference.digest} of {self.reference.name} with {digest}; "
                 "the registry or a proxy in front of it is damaged, ask its operator."
             )
-        return found
+        return digest
 
     def _base(self) -> str:
         certified = any(True for directory in self._directories for _ in directory.glob("*.crt"))

@@ -79,24 +79,24 @@ def containers(runner: Runner, ours: str) -> list[dict[str, str]]:
 
 def image(runner: Runner, reference: str) -> dict[str, Any]:
     """Id, registry digests, labels and size (bytes) of an image that this node holds."""
-    found = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
+    details = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
     return {
-        "present": bool(found),
-        "id": found.get("Id"),
-        "digests": found.get("RepoDigests") or [],
-        "labels": (found.get("Config") or {}).get("Labels") or {},
-        "size_bytes": found.get("Size", 0),
+        "present": bool(details),
+        "id": details.get("Id"),
+        "digests": details.get("RepoDigests") or [],
+        "labels": (details.get("Config") or {}).get("Labels") or {},
+        "size_bytes": details.get("Size", 0),
     }
 
 
 def container(runner: Runner, name: str) -> dict[str, Any]:
     """Whether our container runs, from which image (its id), and since when."""
-    found = _object(runner(["docker", "container", "inspect", name]))
-    status = found.get("State") or {}
+    details = _object(runner(["docker", "container", "inspect", name]))
+    status = details.get("State") or {}
     return {
         "running": bool(status.get("Running")),
-        "id": found.get("Id"),
-        "image_id": found.get("Image"),
+        "id": details.get("Id"),
+        "image_id": details.get("Image"),
         "started_at": status.get("StartedAt") if status.get("Running") else None,
     }
 

@@ -152,13 +152,13 @@ def clock(runner: Runner, now: float = 0.0) -> dict[str, Any]:
 
 def packages(names: Sequence[str], runner: Runner) -> dict[str, Any]:
     """Installed version of each Debian package, None for one that is not installed."""
-    found: dict[str, Any] = dict.fromkeys(names)
-    if not found:
-        return found
-    done = runner(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n", *found])
+    versions: dict[str, Any] = dict.fromkeys(names)
+    if not versions:
+        return versions
+    done = runner(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n", *versions])
     for line in done.stdout.splitlines():
         name, _, rest = line.partition("\t")
         status, _, version = rest.partition("\t")
-        if name in found and status == "installed":
-            found[name] = version
-    return found
+        if name in versions and status == "installed":
+            versions[name] = version
+    return versions

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.management import own_session
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options
 from ansible_collections.dgx_vllm.spark.plugins.modules import dgx_vllm_fabric as module
 
 from helpers.machine import SPARK, Machine
@@ -280,7 +280,8 @@ def test_documentation_names_every_option_and_key(spark: Machine) -> None:
     waiting = {name: options.pop(name)["default"] for name in ("addresses", "timeout")}
     assert waiting == {"addresses": [], "timeout": 0}
     assert {name: option["default"] for name, option in options.items()} == {
-        name: list(value) if isinstance(value, tuple) else value for name, value in Wanted()._asdict().items()
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in Options()._asdict().items()
     }
     assert set(yaml.safe_load(module.RETURN)["fabric"]["contains"]) == set(spark.read())
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path, weights
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect, service
 
 UNIT = "dgx-vllm.service"
 MODELS, DATA = "/var/lib/dgx-vllm/models", "/var/lib/dgx-vllm"
@@ -162,7 +162,7 @@ def test_no_model_asked(tmp_path):
 
 
 def test_a_bare_machine_is_described_without_an_error(tmp_path, runner):
-    state = collect(Wanted(packages=("docker.io",)), tmp_path, runner, machine="aarch64")
+    state = collect(Query(packages=("docker.io",)), tmp_path, runner, machine="aarch64")
     assert state["arch"] == "aarch64"
     assert state["docker"]["installed"] is False
     assert state["packages"] == {"docker.io": None}
@@ -172,7 +172,7 @@ def test_a_bare_machine_is_described_without_an_error(tmp_path, runner):
 
 
 def test_the_keys_are_those_the_role_reads(tmp_path, runner):
-    assert set(collect(Wanted(), tmp_path, runner)) == {
+    assert set(collect(Query(), tmp_path, runner)) == {
         *(
             "arch",
             "os",
@@ -202,7 +202,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
 
 
 def test_nothing_it_runs_changes_the_node(tmp_path, runner):
-    collect(Wanted(image="a:1", packages=("x",)), tmp_path, runner)
+    collect(Query(image="a:1", packages=("x",)), tmp_path, runner)
     harmless = {
         ("docker", "info"), ("docker", "ps"), ("docker", "image"), ("docker", "container"),
         ("systemctl", "show"), ("timedatectl", "show"), ("dpkg-query", "-W"), ("ss", "-Hltnp"),
