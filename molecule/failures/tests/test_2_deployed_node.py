@@ -13,7 +13,7 @@ DAEMON = "/etc/docker/daemon.json"
 
 REFUSALS = {
     "wrong registry password": Refusal(
-        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401)",
+        (f"{REGISTRY} does not give access to {REGISTRY}/dgx-vllm:sim (401)",
          "the registry refused this user name and password; check dgx_vllm_registry_username and dgx_vllm_reg"),
         {"registry_password": "a-wrong-word-for-tests"},
     ),
@@ -39,7 +39,7 @@ REFUSALS = {
         {"model": "bed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
     ),
     "model that the hub does not know": Refusal(
-        ("The hub knows no model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        ("The hub does not know the model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
         {"model": "bed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
     ),
     "revision that the model does not have": Refusal(

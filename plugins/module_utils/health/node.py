@@ -7,6 +7,7 @@ import shlex
 import time
 from typing import Any, Callable, NamedTuple, Sequence
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import split_runs
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
@@ -18,9 +19,9 @@ LOG_BYTES = 4 * 1024 * 1024
 """The first bytes of a run's log: everything up to serving, many times over."""
 
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,Result,NRestarts,InvocationID,ExecMainStatus,"
-    "ExecMainStartTimestampMonotonic,Job"
-)
+    "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus",
+    "ExecMainStartTimestampMonotonic", "Job",
+)  # fmt: skip
 
 
 class Unit(NamedTuple):
@@ -136,11 +137,9 @@ class Node:
 
     def unit(self) -> Unit:
         """The unit's state now."""
-        argv = ["systemctl", "show", "--no-pager", f"--property={_PROPERTIES}", self.unit_name]
-        done = self._run(argv, 15.0)
-        if done.rc != 0:
-            return Unit("", "", "", "", 0, "", 0, 0, False, f"systemctl show failed: {done.complaint}")
-        values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        values, complaint = systemd.show(lambda argv: self._run(argv, 15.0), self.unit_name, _PROPERTIES)
+        if complaint:
+            return Unit("", "", "", "", 0, "", 0, 0, False, f"systemctl show failed: {complaint}")
         started = _number(values.get("ExecMainStartTimestampMonotonic")) / 1e6
         elapsed = int(max(0.0, time.monotonic() - started)) if started else 0
         return Unit(

@@ -159,8 +159,10 @@ def _collides(listening: list[str], host: str) -> bool:
 def port(state: State, settings: Settings) -> Verdict:
     """The server's port free, or held by our own service."""
     number, held = settings.get("port", 8000), state["port"]
+    if held.get("error"):
+        return warned(f"{number} not checked", held["error"], "install or repair iproute2")
     if not held["in_use"]:
-        return passed(f"{number} free", "/proc/net/tcp")
+        return passed(f"{number} free", "nothing listens on it")
     if held["unit"] == settings.get("unit", "dgx-vllm.service"):
         return passed(f"{number} held by {held['unit']}", "our own server")
     pid = held["pid"] or "unknown"
@@ -180,7 +182,7 @@ def port(state: State, settings: Settings) -> Verdict:
         stop = f"end process {held['pid'] or 'that listens there'}"
     return failed(
         f"{number} held by {who}",
-        "/proc/net/tcp: the server cannot bind its port",
+        "the server cannot bind its port",
         f"free it ({stop}) or set dgx_vllm_port",
     )
 

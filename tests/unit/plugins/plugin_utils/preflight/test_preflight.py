@@ -170,6 +170,13 @@ def test_port(node, settings, port, host, status, words):
     assert words in f"{found.found} {found.reason} {found.remedy}"
 
 
+def test_a_port_that_could_not_be_read_is_a_warning(node, settings):
+    node["port"]["error"] = "ss is not installed"
+    found = row(node, settings, "port")
+    assert (found.status, found.found, found.reason) == ("warn", "8000 not checked", "ss is not installed")
+    assert "iproute2" in found.remedy
+
+
 def test_a_container_that_publishes_the_port_is_named(node, settings):
     node["port"] = held("docker.service", "0.0.0.0")
     node["docker"]["containers"] = [{"name": "web", "image": "x", "ports": "0.0.0.0:8000->80/tcp"}]

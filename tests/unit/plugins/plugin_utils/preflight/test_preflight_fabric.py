@@ -43,7 +43,7 @@ def test_a_named_interface_that_is_missing_or_administers_the_machine(cabled: Ma
         "dgx_vllm_fabric_interfaces names enp9s0, which this machine does not have; correct it."
     ]
     (sentence,) = failed(cabled, "enP7s7")
-    assert sentence.startswith("enP7s7 carries the management network, so it can be no rail")
+    assert sentence.startswith("enP7s7 carries the management network, so it cannot be a rail")
 
 
 @pytest.mark.parametrize("own", ["198.51.100.200/24", "198.51.100.70/32", "198.0.0.9/8"])
