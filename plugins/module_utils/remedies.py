@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple, Pattern
 
 
-class Finding(NamedTuple):
+class Cause(NamedTuple):
     """One recognised error: its name, what it means, how to mend it, and the line that gave it away."""
 
     id: str
@@ -265,7 +265,7 @@ TABLE: tuple[Entry, ...] = (
 )
 
 ABSENT = {
-    MARKERS_MISSING: Finding(
+    MARKERS_MISSING: Cause(
         MARKERS_MISSING,
         "A marker line that this model should print is missing: the routing patch is not in effect.",
         REBUILD,
@@ -275,14 +275,14 @@ ABSENT = {
 """Causes that are known by what is absent from a log, so that no pattern can find them."""
 
 
-def explain(text: str) -> list[Finding]:
+def explain(text: str) -> list[Cause]:
     """Every error of the table that `text` shows, most telling first, with the last line that shows it."""
-    found: list[Finding] = []
+    found: list[Cause] = []
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     for entry in TABLE:
         line = next((line for line in reversed(lines) if entry.pattern.search(line)), None)
         if line is not None:
-            found.append(Finding(entry.id, entry.sentence, entry.remedy, line[:400]))
+            found.append(Cause(entry.id, entry.sentence, entry.remedy, line[:400]))
     return found
 
 

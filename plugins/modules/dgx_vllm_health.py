@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import Wanted, examine, key_in
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import examine, key_in
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Wanted
 
 DOCUMENTATION = r"""
 module: dgx_vllm_health
@@ -251,7 +252,7 @@ def main() -> None:
     if key:
         module.no_log_values.add(key)
     wanted = Wanted(**{**given, "api_key": key})
-    module.exit_json(changed=False, **examine(module.params["mode"], wanted, module.params["evidence"]))
+    module.exit_json(changed=False, **examine(module.params["mode"], wanted))
 
 
 if __name__ == "__main__":
