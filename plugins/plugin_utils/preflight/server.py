@@ -5,15 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import (
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
     GIB,
     Settings,
     State,
-    Verdict,
-    failed,
     gib,
-    passed,
-    warned,
 )
 
 UTILIZATION_BAD = 0.90
@@ -36,7 +33,7 @@ def _neighbours(state: State) -> str:
     return f" (running containers: {', '.join(names)})" if names else ""
 
 
-def _kv_budget(state: State, kv_bytes: int) -> Verdict:
+def _kv_budget(check: Check, state: State, kv_bytes: int) -> Finding:
     """With the KV cache given in bytes vLLM takes the weights and that, whatever the utilization says."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
     weights = int(state["model"].get("size_bytes") or 0)
@@ -45,53 +42,55 @@ def _kv_budget(state: State, kv_bytes: int) -> Verdict:
         f" + {gib(weights)} weights" if weights else " + weights of unknown size"
     )
     if need > UTILIZATION_BAD * total:
-        return failed(
+        return check.failed(
             what,
             f"more than {UTILIZATION_BAD:.0%} of the {gib(total)} MemTotal of /proc/meminfo freezes a GB10",
             "lower dgx_vllm_kv_cache_memory_bytes or serve a smaller model",
         )
     if need > available and not _ours_runs(state):
-        return failed(
+        return check.failed(
             what,
             f"/proc/meminfo has {gib(available)} MemAvailable of {gib(total)}",
             f"stop what uses the memory{_neighbours(state)} or lower dgx_vllm_kv_cache_memory_bytes",
         )
-    return passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
+    return check.passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
 
 
-def memory(state: State, settings: Settings) -> Verdict:
+def memory(check: Check, state: State, settings: Settings) -> Finding:
     """The server's budget against MemTotal and MemAvailable; nvidia-smi has no memory figure on a GB10."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
     if total <= 0:
-        return failed("unknown", "/proc/meminfo holds no MemTotal", "check that /proc is mounted on the node")
+        return check.failed(
+            "unknown", "/proc/meminfo holds no MemTotal", "check that /proc is mounted on the node"
+        )
     kv_bytes = int(settings.get("kv_cache_memory_bytes") or 0)
     if kv_bytes:
-        return _kv_budget(state, kv_bytes)
+        return _kv_budget(check, state, kv_bytes)
     share = float(settings.get("gpu_memory_utilization", 0.8))
     need = share * total
     what = f"{share:.2f} of {gib(total)} = {gib(need)}"
     if need > available and not _ours_runs(state):
-        return failed(
+        return check.failed(
             what,
             f"/proc/meminfo has only {gib(available)} MemAvailable",
             f"stop what uses the memory{_neighbours(state)} or lower dgx_vllm_gpu_memory_utilization "
             f"to {int(100 * available / total) / 100:.2f} or less",
         )
     if share > UTILIZATION_GOOD:
-        return warned(
+        return check.warned(
             what,
             f"values from 0.50 to {UTILIZATION_GOOD:.2f} are known to work on a GB10",
             f"lower dgx_vllm_gpu_memory_utilization to {UTILIZATION_GOOD:.2f} if the node stalls under load",
         )
-    return passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
+    return check.passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
 
 
-def swap(state: State, settings: Settings) -> Verdict:
+def swap(check: Check, state: State, settings: Settings) -> Finding:
     """Much swap lets a GB10 that runs out of memory thrash instead of killing the server."""
     size = state["memory"]["swap_total_bytes"]
     if size <= SWAP_TINY:
-        return passed(gib(size) if size else "off", "/proc/meminfo")
-    return warned(
+        return check.passed(gib(size) if size else "off", "/proc/meminfo")
+    return check.warned(
         gib(size),
         "/proc/meminfo: under memory pressure swap keeps the host frozen instead of ending the server",
         f"turn swap off (swapoff -a, /etc/fstab) or keep it below {gib(SWAP_TINY)}",
@@ -104,40 +103,43 @@ def _wanted(settings: Settings, what: str) -> int:
     return int(float(settings.get(f"min_free_{what}_gib") or 0) * GIB) if needed else 0
 
 
-def _disk(state: State, need: int, what: str, variable: str, because: str) -> Verdict:
+def _disk(check: Check, state: State, need: int, what: str, variable: str, because: str) -> Finding:
     figures = state["disks"][what]
     free = figures["free_bytes"]
     found = f"{gib(free)} free on {figures['mount']}"
     if not need:
-        return passed(found, "nothing to fetch")
+        return check.passed(found, "nothing to fetch")
     if free >= need:
-        return passed(found, f"statvfs of {figures['path']}; {gib(need)} wanted")
-    return failed(
+        return check.passed(found, f"statvfs of {figures['path']}; {gib(need)} wanted")
+    return check.failed(
         found,
         f"{because} wants {gib(need)} at {figures['path']} ({variable})",
         f"free space on {figures['mount']}, move {figures['path']} to a larger disk, or lower {variable}",
     )
 
 
-def disk_docker(state: State, settings: Settings) -> Verdict:
+def disk_docker(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the image where Docker keeps its data."""
-    return _disk(state, _wanted(settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image")
+    return _disk(
+        check, state, _wanted(settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image"
+    )
 
 
-def disk_models(state: State, settings: Settings) -> Verdict:
+def disk_models(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the weights; on one file system with Docker both amounts are wanted at once."""
     need = _wanted(settings, "models")
     also = _wanted(settings, "docker")
     disks = state["disks"]
     if need and also and disks["docker"]["mount"] == disks["models"]["mount"]:
         return _disk(
+            check,
             state,
             need + also,
             "models",
             "dgx_vllm_min_free_models_gib + dgx_vllm_min_free_docker_gib, on one file system",
             "the model and the image",
         )
-    return _disk(state, need, "models", "dgx_vllm_min_free_models_gib", "the model")
+    return _disk(check, state, need, "models", "dgx_vllm_min_free_models_gib", "the model")
 
 
 def _address(text: str) -> Any:
@@ -156,17 +158,17 @@ def _collides(listening: list[str], host: str) -> bool:
     return any(one is None or one.is_unspecified or one == ours for one in theirs)
 
 
-def port(state: State, settings: Settings) -> Verdict:
+def port(check: Check, state: State, settings: Settings) -> Finding:
     """The server's port free, or held by our own service."""
     number, held = settings.get("port", 8000), state["port"]
     if not held["in_use"]:
-        return passed(f"{number} free", "/proc/net/tcp")
+        return check.passed(f"{number} free", "/proc/net/tcp")
     if held["unit"] == settings.get("unit", "dgx-vllm.service"):
-        return passed(f"{number} held by {held['unit']}", "our own server")
+        return check.passed(f"{number} held by {held['unit']}", "our own server")
     pid = held["pid"] or "unknown"
     who = f"{held['process'] or 'a process'} (pid {pid}, {held['unit'] or 'no systemd unit'})"
     if not _collides(held.get("addresses") or [], str(settings.get("host", ""))):
-        return passed(
+        return check.passed(
             f"{number} free on {settings['host']}", f"{who} has it on {', '.join(held['addresses'])}"
         )
     publishing = [
@@ -178,14 +180,14 @@ def port(state: State, settings: Settings) -> Verdict:
         stop = f"systemctl stop {held['unit']}"
     else:
         stop = f"end process {held['pid'] or 'that listens there'}"
-    return failed(
+    return check.failed(
         f"{number} held by {who}",
         "/proc/net/tcp: the server cannot bind its port",
         f"free it ({stop}) or set dgx_vllm_port",
     )
 
 
-def exposure(state: State, settings: Settings) -> Verdict:
+def exposure(check: Check, state: State, settings: Settings) -> Finding:
     """Listening on all addresses needs a key, and one address that others reach should have one.
 
     Even with a key some paths of vLLM stay open.
@@ -193,14 +195,14 @@ def exposure(state: State, settings: Settings) -> Verdict:
     host = str(settings.get("host", "127.0.0.1"))
     address = _address(host)
     if address is not None and address.is_loopback:
-        return passed(host, "only this machine reaches the server")
+        return check.passed(host, "only this machine reaches the server")
     if settings.get("api_key_set"):
-        return passed(host, "a key guards /v1 only; /tokenize, /pause and /invocations stay open")
+        return check.passed(host, "a key guards /v1 only; /tokenize, /pause and /invocations stay open")
     reason = "everybody who reaches this address can use the server without a key"
     remedy = "set dgx_vllm_api_key (from Ansible Vault), or dgx_vllm_host to 127.0.0.1 with a proxy in front"
     if address is None or not address.is_unspecified:
-        return warned(host, reason, remedy)
-    return failed(
+        return check.warned(host, reason, remedy)
+    return check.failed(
         f"{host} without a key",
         reason,
         f"{remedy}, or put exposure into dgx_vllm_preflight_accept where that is meant",

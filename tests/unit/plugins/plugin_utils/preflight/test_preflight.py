@@ -1,17 +1,18 @@
-"""Each check's verdicts, and what accepting a failure does."""
+"""Each check's findings, and what accepting a failure does."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS, preflight
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import Row, numbers
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import numbers
 
 GIB = 2**30
 
 
-def row(node: dict[str, Any], settings: dict[str, Any], check: str) -> Row:
+def row(node: dict[str, Any], settings: dict[str, Any], check: str) -> Finding:
     (found,) = [one for one in preflight(node, settings) if one.check == check]
     assert found.status == "pass" or found.remedy, "what is not a pass names its remedy"
     return found
@@ -25,7 +26,8 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def test_a_healthy_node_passes_everything(node, settings):
-    rows = preflight(node, settings)
+    rows = preflight(node, settings, "spark1")
+    assert {one.where for one in rows} == {"spark1"}
     assert [one.check for one in rows] == list(CHECKS)
     assert {one.status for one in rows} == {"pass"}
 

@@ -10,7 +10,10 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netpl
 
 from helpers.machine import Machine
 
-ROW: dict[str, Any] = {"rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}]}
+ROW: dict[str, Any] = {
+    "host": "spark1",
+    "rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}],
+}
 
 
 def failed(machine: Machine, *interfaces: str) -> list[str]:
@@ -29,6 +32,7 @@ def cabled(spark: Machine) -> Machine:
 def test_a_free_subnet_passes(cabled: Machine) -> None:
     assert preflight_fabric(cabled.read(), ROW) == [
         {
+            "where": "spark1",
             "check": "rails",
             "status": "pass",
             "found": "198.51.100.1/26, 198.51.100.65/26",

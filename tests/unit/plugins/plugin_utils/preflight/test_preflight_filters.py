@@ -15,15 +15,15 @@ from ansible_collections.dgx_vllm.spark.plugins.filter.preflight import (
 
 def test_rows_are_plain_data(node, settings):
     rows = preflight(node, settings)
-    assert set(rows[0]) == {"check", "status", "found", "reason", "remedy"}
+    assert set(rows[0]) == {"where", "check", "status", "found", "reason", "remedy"}
     json.dumps(rows)
 
 
 @pytest.mark.parametrize(("state", "given"), [("text", {}), ({}, [])])
 def test_wrong_types_are_refused(state, given):
-    with pytest.raises(AnsibleFilterError, match="preflight wants"):
+    with pytest.raises(AnsibleFilterError, match="preflight needs"):
         preflight(state, given)
-    with pytest.raises(AnsibleFilterError, match="preflight_table wants"):
+    with pytest.raises(AnsibleFilterError, match="preflight_table needs"):
         preflight_table([])
 
 
