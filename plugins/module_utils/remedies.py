@@ -54,8 +54,8 @@ TABLE: tuple[Entry, ...] = (
         CUTLASS,
         r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found",
         "FP8 linear layers were sent to CUTLASS, which has no kernel for this GPU in this image.",
-        "Set dgx_vllm_fp8_linear to torch and use a patched image: `python3 -m"
-        " sm121_patch status` in the container shows what is patched.",
+        "Set dgx_vllm_fp8_linear to torch and use a patched image:"
+        " `python3 -m sm121_patch status` in the container shows what is patched.",
     ),
     _entry(
         "gpu_driver_hook",
@@ -245,8 +245,8 @@ TABLE: tuple[Entry, ...] = (
         DEFAULT_MOE_CONFIG,
         r"Using default MoE config",
         "vLLM found no tuned MoE config for this model's shape and uses its slower default.",
-        "Put the file that the line names into the image or into dgx_vllm_tuned_config_dir (`python3 -m"
-        " moe_config name` in the image prints the file name for this model).",
+        "Put the file that the line names into the image or into dgx_vllm_tuned_config_dir "
+        " (`python3 -m moe_config name` in the image prints the file name for this model).",
     ),
     _entry(
         "engine_failed",

@@ -64,7 +64,7 @@ CASES = [
     ),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1014-nvidia"]}, {}, "fail", "boots next"),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1008-nvidia"]}, {}, "warn", "1008"),
-    ("docker", {"docker.installed": False}, {}, "warn", "will be installed"),
+    ("docker", {"docker.installed": False}, {}, "warn", "will install Docker"),
     ("docker", {"docker.running": False, "docker.error": "no socket"}, {}, "warn", "no socket"),
     ("docker", {"daemon_json.error": "is not valid JSON: x"}, {}, "fail", "daemon.json"),
     ("docker", {"docker.version": "20.10.24+dfsg1"}, {"gpu_access": "cdi"}, "fail", "25"),
@@ -133,7 +133,7 @@ CASES = [
     ("docker", {"packages": {"docker.io": None}}, {"docker_version": ""}, "pass", "28.2.2"),
     ("exposure", {}, {"host": "0.0.0.0"}, "fail", "dgx_vllm_api_key"),
     ("exposure", {}, {"host": "[::]"}, "fail", "exposure into dgx_vllm_preflight_accept"),
-    ("exposure", {}, {"host": "0.0.0.0", "accept": ["exposure"]}, "warn", "accepted: everybody"),
+    ("exposure", {}, {"host": "0.0.0.0", "accept": ["exposure"]}, "warn", "accepted: everyone"),
     ("exposure", {}, {"host": "0.0.0.0", "api_key_set": True}, "pass", "0.0.0.0"),
     ("exposure", {}, {"host": "spark1.lan"}, "warn", "spark1.lan"),
     ("exposure", {}, {"host": "::1"}, "pass", "::1"),
@@ -176,7 +176,7 @@ def test_a_container_that_publishes_the_port_is_named(node, settings):
     node["port"] = held("docker.service", "0.0.0.0")
     node["docker"]["containers"] = [{"name": "web", "image": "x", "ports": "0.0.0.0:8000->80/tcp"}]
     found = row(node, settings, "port")
-    assert (found.status, found.found) == ("fail", "8000 held by container web")
+    assert (found.status, found.found) == ("fail", "8000 used by container web")
     assert "docker stop web" in found.remedy
 
 

@@ -54,7 +54,7 @@ def test_findings_follow_with_reason_and_remedy_failures_last(node, settings):
     assert lines[2].split()[:3] == ["spark1", "time_sync", "WARN"]
     assert lines[5].split()[:4] == ["spark1", "architecture", "FAIL", "x86_64"]
     assert "a GB10 is aarch64" in lines[6]
-    assert lines[7].strip() == "-> take this host out of the inventory group"
+    assert lines[7].strip() == "-> remove this host from the inventory group"
 
 
 def test_hosts_with_the_same_finding_share_its_lines(node, settings):
