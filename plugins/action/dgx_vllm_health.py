@@ -39,7 +39,7 @@ class Progress:
         self._last: tuple[str, str] | None = None
         self._at = 0.0
 
-    def tell(self, probe: Result) -> None:
+    def report(self, probe: Result) -> None:
         """Print how far the server is, unless that was printed just now."""
         state = (str(probe.get("phase", "")), str(probe.get("progress", "")))
         if state == self._last and self._clock() - self._at < REPEAT_S:
@@ -76,7 +76,7 @@ def wait(look: Look, progress: Progress, timeout: float, interval: float, clock:
         if waited + interval > timeout:
             probe["timed_out"] = timeout > 0
             return probe
-        progress.tell(probe)
+        progress.report(probe)
         clock.sleep(interval)
 
 

@@ -1,4 +1,4 @@
-"""Filters over what the nodes of a run have read of themselves: the preflight findings and their table."""
+"""Filters over what the nodes of a run have reported: the preflight findings and their table."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ def failed(where: str, check: str, found: str, reason: str, remedy: str) -> Find
 
 
 def skipped(where: str, check: str, found: str) -> Finding:
-    """Not asked; `found` says why."""
+    """Not checked; `found` says why."""
     return Finding(where, check, "skip", found)
 
 
 class Check(NamedTuple):
-    """A named check at one place, for functions that make several findings of it or do not know their place."""
+    """A named check at one place: the same four constructors for code that is given both."""
 
     where: str
     name: str
@@ -55,5 +55,5 @@ class Check(NamedTuple):
         return failed(self.where, self.name, found, reason, remedy)
 
     def skipped(self, found: str) -> Finding:
-        """Not asked; `found` says why."""
+        """Not checked; `found` says why."""
         return skipped(self.where, self.name, found)

@@ -94,7 +94,7 @@ def read_log(text: str) -> LogFacts:
         match = _PROGRESS.search(line)
         if match:
             progress = f"{match['what'].strip()}: {match['percent']}%"
-        markers += [name for name, wanted in MARKER_TEXT.items() if wanted in line and name not in markers]
+        markers += [name for name, marker in MARKER_TEXT.items() if marker in line and name not in markers]
         match = _CONFIG.search(line)
         if match and match["path"] not in configs:
             configs.append(match["path"])

@@ -39,7 +39,7 @@ def _overlaps(check: Check, facts: Mapping[str, Any], row: Mapping[str, Any]) ->
 def _elsewhere(
     facts: Mapping[str, Any], planned: Container[str]
 ) -> Iterator[tuple[str, ipaddress.IPv4Network]]:
-    """Interface and network of every address but those of rails, also of rails whose cable is out or was moved."""
+    """Interface and network of every address except those of rails, including rails whose cable is out or was moved."""
     rails = {rail["interface"] for rail in facts["rails"]}
     written = netplan.given(facts["netplan"]["text"])
     for interface, addresses in facts["addresses"].items():
