@@ -1,4 +1,4 @@
-"""The judgements, one situation at a time: each failure the check claims to catch happens here."""
+"""The checks of the patch and the MoE config: each failure that they claim to catch happens here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_NAME = Document({}, "No module named moe_config")
 
 
 def facts(**given: Any) -> LogFacts:
-    """A log that starts at its beginning and says nothing else, unless told otherwise."""
+    """A log that starts at its beginning and says nothing else, unless given otherwise."""
     base = LogFacts("serving", "", True, [], [], None, None)
     return base._replace(**given)
 

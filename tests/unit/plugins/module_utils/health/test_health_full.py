@@ -49,7 +49,7 @@ def test_healthy(node: Any, vllm: Any) -> None:
     assert "3 tokens" in result["summary"]
     assert result["log_tail"] == []
     assert result["evidence"]["markers"] == ["linear", "moe"]
-    body = next(body for method, _path, body in vllm.told.requests if method == "POST")
+    body = next(body for method, _path, body in vllm.behaviour.requests if method == "POST")
     assert body["model"] == "qwen"
     assert 1 <= body["max_tokens"] <= 8
 
@@ -69,26 +69,29 @@ def test_every_command_reads_only(node: Any, vllm: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
-        (lambda node, told: setattr(node, "manifest", "cat: no such file"), {"manifest"}),
+        (lambda node, server: setattr(node, "manifest", "cat: no such file"), {"manifest"}),
         (
-            lambda node, told: setattr(node, "name", "No module named moe_config"),
+            lambda node, server: setattr(node, "name", "No module named moe_config"),
             {"markers", "moe_config_file"},
         ),
-        (lambda node, told: node.log.pop(1), {"markers"}),
-        (lambda node, told: node.log.pop(3), {"moe_config_loaded"}),
-        (lambda node, told: node.name.update(found=None), {"moe_config_file"}),
-        (lambda node, told: node.log.append("Using default MoE config. x"), {"no_default_moe_config"}),
-        (lambda node, told: node.log.append("No compiled cutlass_scaled_mm for CUDA"), {"no_cutlass_error"}),
-        (lambda node, told: node.container.update(Image="sha256:other"), {"image"}),
-        (lambda node, told: setattr(told, "models", ["llama"]), {"models"}),
-        (lambda node, told: setattr(told, "key", "sesame"), {"models"}),
-        (lambda node, told: setattr(told, "tokens", 0), {"completion"}),
-        (lambda node, told: setattr(told, "completion_status", 500), {"completion"}),
-        (lambda node, told: setattr(told, "health", 503), {"health"}),
+        (lambda node, server: node.log.pop(1), {"markers"}),
+        (lambda node, server: node.log.pop(3), {"moe_config_loaded"}),
+        (lambda node, server: node.name.update(found=None), {"moe_config_file"}),
+        (lambda node, server: node.log.append("Using default MoE config. x"), {"no_default_moe_config"}),
+        (
+            lambda node, server: node.log.append("No compiled cutlass_scaled_mm for CUDA"),
+            {"no_cutlass_error"},
+        ),
+        (lambda node, server: node.container.update(Image="sha256:other"), {"image"}),
+        (lambda node, server: setattr(server, "models", ["llama"]), {"models"}),
+        (lambda node, server: setattr(server, "key", "sesame"), {"models"}),
+        (lambda node, server: setattr(server, "tokens", 0), {"completion"}),
+        (lambda node, server: setattr(server, "completion_status", 500), {"completion"}),
+        (lambda node, server: setattr(server, "health", 503), {"health"}),
     ],
 )
 def test_each_failure_has_its_name_and_a_remedy(node: Any, vllm: Any, change: Any, failed: set[str]) -> None:
-    change(node, vllm.told)
+    change(node, vllm.behaviour)
     result = full(node, vllm, model="qwen")
     bad = {row["check"]: row["remedy"] for row in result["checks"] if row["status"] == "fail"}
     assert set(bad) == failed
@@ -100,7 +103,7 @@ def test_each_failure_has_its_name_and_a_remedy(node: Any, vllm: Any, change: An
 
 
 def test_a_hung_server_fails_the_completion_within_the_deadline(node: Any, vllm: Any) -> None:
-    vllm.told.hang = "/v1/completions"
+    vllm.behaviour.hang = "/v1/completions"
     begun = time.monotonic()
     result = full(node, vllm, completion_timeout=0.4)
     assert time.monotonic() - begun < 3
@@ -109,9 +112,9 @@ def test_a_hung_server_fails_the_completion_within_the_deadline(node: Any, vllm:
     assert "no answer within 0.4 s" in row["found"]
 
 
-def test_loading_is_no_failure(node: Any, vllm: Any) -> None:
+def test_a_unit_that_loads_has_not_failed(node: Any, vllm: Any) -> None:
     node.log = ["Starting to load model m...", "Loading safetensors checkpoint shards:  40% Completed | 2/5"]
-    vllm.told.health = 503
+    vllm.behaviour.health = 503
     result = probe(node, vllm)
     assert not result["ready"]
     assert not result["failed_unit"]
@@ -155,10 +158,10 @@ def test_a_failed_unit_is_explained_from_the_run_that_failed(
     assert [item["id"] for item in result["findings"]] == ["port_in_use"]
     assert "dgx_vllm_port" in result["summary"]
     assert "verysecret" not in str(result)
-    assert vllm.told.requests == []
+    assert vllm.behaviour.requests == []
 
 
-def test_an_older_restart_is_no_failure(node: Any, vllm: Any) -> None:
+def test_an_older_restart_is_not_a_failure(node: Any, vllm: Any) -> None:
     node.unit["NRestarts"] = "3"
     assert full(node, vllm, restarts_before=3)["healthy"]
 
@@ -186,7 +189,7 @@ def test_no_container(node: Any, vllm: Any) -> None:
 
 def test_the_log_names_the_cause_of_a_completion_that_fails(node: Any, vllm: Any) -> None:
     node.log.append("(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
-    vllm.told.completion_status = 500
+    vllm.behaviour.completion_status = 500
     summary = full(node, vllm)["summary"]
     assert "ran out of memory" in summary
     assert "engine dead" in summary
@@ -268,7 +271,7 @@ def test_each_thing_is_read_once_and_the_log_after_the_requests(node: Any, vllm:
     requests_before: list[int] = []
 
     def watched(argv: Any, timeout: float) -> Any:
-        requests_before.append(len(vllm.told.requests))
+        requests_before.append(len(vllm.behaviour.requests))
         return node(argv, timeout)
 
     full(watched, vllm)

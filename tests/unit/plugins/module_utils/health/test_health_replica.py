@@ -28,7 +28,7 @@ def row(result: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in result["checks"] if row["check"] == name)
 
 
-def test_the_head_is_asked_and_its_watch_judged(node: Any, vllm: Any) -> None:
+def test_the_head_is_checked_and_its_watch_too(node: Any, vllm: Any) -> None:
     result = full(node, vllm.port)
     assert result["healthy"]
     assert row(result, "watch")["status"] == "pass"

@@ -142,7 +142,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("check", "different", "asked", "status", "words"), CASES)
-def test_verdicts(node, settings, check, different, asked, status, words):
+def test_findings(node, settings, check, different, asked, status, words):
     for path, value in different.items():
         put(node, path, value)
     found = row(node, {**settings, **asked}, check)
@@ -199,7 +199,7 @@ def test_an_unknown_accepted_name_fails(node, settings):
     assert "kernel_module" in last.remedy
 
 
-def test_a_node_that_cannot_be_judged_fails_closed(settings):
+def test_a_node_that_cannot_be_checked_fails_closed(settings):
     rows = preflight({}, settings)
     assert len(rows) == len(CHECKS)
     assert {one.check for one in rows if one.status != "fail"} <= {"exposure"}
