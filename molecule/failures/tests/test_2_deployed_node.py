@@ -62,14 +62,14 @@ REFUSALS = {
     ),
     # Bytes are left and inodes are not, so that the disk is full only while the model is written.
     "disk full during the download": Refusal(
-        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
+        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space in the models directory"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
         mends="umount /mnt",
     ),
     "daemon.json that is no JSON": Refusal(
         ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON",
-         "mend or move the file; nothing was written to it"),
+         "correct or move the file; the role has not changed it"),
         breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
         mends=f"cp -p /run/daemon.json {DAEMON}",
     ),

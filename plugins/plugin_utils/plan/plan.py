@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.columns import aligned
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan import addresses as fabric
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import (
     RAY_PORTS,
@@ -144,8 +145,4 @@ def rank_table(planned: Mapping[str, Any]) -> str:
                     row["model"] or "-",
                 )
             )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines))
