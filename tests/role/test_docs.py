@@ -6,12 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import THRESHOLDS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
 
 from helpers.ansible_run import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROLE = ROOT / "roles/dgx_vllm"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROLE / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "tests").rglob("*.md")),
+]
+ARCHITECTURE = ROOT / "docs/architecture.md"
 
 
 def limits(page: str) -> dict[str, str]:
@@ -32,7 +41,7 @@ def test_limits_of_the_fabric() -> None:
     assert limits("fabric.md") == wanted
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
@@ -40,6 +49,58 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert file.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings], (
-                anchor
-            )
+            anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+            assert anchor in anchors, anchor
+
+
+def quoted() -> list[str]:
+    """What docs/architecture.md has in backticks, without its picture."""
+    text = re.sub(
+        r"^```.*?^```", "", ARCHITECTURE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def test_every_path_of_the_architecture_exists() -> None:
+    """A path with a folder is one of this repository; a bare file name is that of a file in it."""
+    folders = ("plugins", "roles", "docs", "files", "playbooks", "templates", "tests", "molecule", "scripts")
+    names = {path.name for folder in folders for path in (ROOT / folder).rglob("*")}
+    names |= {path.name for path in ROOT.iterdir()}
+    paths = [word for word in quoted() if re.fullmatch(r"\w[\w./-]*/[\w./-]*|\w[\w-]*\.(py|yml|j2|md)", word)]
+    assert len(paths) > 40
+    missing = [path for path in paths if not ((ROOT / path).exists() if "/" in path else path in names)]
+    assert missing == []
+
+
+def test_every_name_of_the_architecture_exists() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    for file, function in re.findall(r"`([\w/]+\.py)`, function `(\w+)`", text):
+        assert f"\ndef {function}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}: {function}"
+    used = "".join(path.read_text(encoding="utf-8") for path in ROLE.rglob("*.yml"))
+    for name in (word for word in quoted() if re.fullmatch(r"(__)?dgx_vllm_\w+", word)):
+        assert re.search(rf"\b{name}\b", used), name
+
+
+def test_architecture_has_every_folder_of_code() -> None:
+    """A new room of the plugins has its place in the picture, the tables or the decisions."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    for folder in sorted(
+        path for path in (ROOT / "plugins").glob("*_utils/*/") if path.name != "__pycache__"
+    ):
+        assert f"{folder.parent.name}/{folder.name}" in text, folder.name
+
+
+def test_changelog_has_the_version_of_the_collection() -> None:
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    releases = yaml.safe_load((ROOT / "changelogs/changelog.yaml").read_text(encoding="utf-8"))["releases"]
+    titles = re.findall(r"^v(\S+)\n=+$", (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert titles[0] == version
+    assert set(titles) == set(releases)
+
+
+def test_fragments_have_known_sections() -> None:
+    config = yaml.safe_load((ROOT / "changelogs/config.yaml").read_text(encoding="utf-8"))
+    known = {name for name, _ in config["sections"]}
+    known |= {config["prelude_section_name"], config["trivial_section_name"]}
+    for path in (ROOT / "changelogs/fragments").glob("*"):
+        assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) <= known, path.name
