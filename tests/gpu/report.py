@@ -46,10 +46,9 @@ def table(result: dict[str, Any]) -> str:
         f"{machine['device']} (capability {own}, the patched sides told to choose as for "
         f"{result['assumed_capability']}), vLLM {machine['vllm']}, torch {machine['torch']}, "
         f"Triton {machine['triton']}. Qwen3-MoE with made-up weights, FP8-Dynamic, {result['layers']} layers of "
-        "512 experts x 512, hidden 2048, top-10, through the image's entry point over HTTP. Tokens per second, median of "
-        f"{result['runs']} runs taken in turn (± median absolute deviation); in brackets the paired change against "
-        "`patched-default`. "
-        "This says nothing about the speed of any other GPU.",
+        "512 experts x 512, hidden 2048, top-10, through the image's entry point over HTTP. Tokens per second, "
+        f"median of {result['runs']} runs taken in turn (± median absolute deviation); in brackets the paired change "
+        "against `patched-default`. This says nothing about the speed of any other GPU.",
         "",
         "| | " + " | ".join(NAMES) + " |",
         "|---|" + "---:|" * len(NAMES),
