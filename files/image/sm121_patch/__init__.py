@@ -7,7 +7,7 @@ Python 3.10 and newer::
     python3 -m sm121_patch check|apply|status|revert --root DIR     # DIR holds vllm/
 """
 
-PATCH_VERSION = "1"
+PATCH_VERSION = "2"
 
 #: vLLM releases whose layouts this package knows: from the first to any patch release of the last minor.
 FIRST_SUPPORTED = (0, 14)

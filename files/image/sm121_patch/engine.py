@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import FIRST_SUPPORTED, LAST_SUPPORTED, PATCH_VERSION, PatchError, runtime
+from . import FIRST_SUPPORTED, LAST_SUPPORTED, PATCH_VERSION, PatchError, record, runtime
 from .files import read, write
-from .layouts import HELPER_FILE, LAYOUTS, ROUTES, Layout
+from .layouts import HELPER_FILE, LAYOUTS, RECORD_FILE, ROUTES, Layout
 from .source import has_block, insert, strip
 
 _MARKERS = {"linear": runtime.LINEAR_MARKER, "moe": runtime.MOE_MARKER}
+_HELPERS = {HELPER_FILE: Path(runtime.__file__), RECORD_FILE: Path(record.__file__)}
 IMAGE_DIR = Path("/opt/dgx-vllm")
 
 
@@ -121,6 +122,8 @@ def _fit(route: str, root: Path, originals: dict[str, str]) -> tuple[Layout, str
 
 def _foreign_marker(route: str, root: Path) -> Layout | None:
     """A layout whose file prints the route's marker without our block: somebody else has routed it there."""
+    if route not in _MARKERS:
+        return None
     for layout in (item for item in LAYOUTS if item.route == route):
         path = root / layout.file
         if path.is_file():
@@ -160,17 +163,17 @@ def plan(root: Path, untested: bool = False) -> Plan:
     original = {file: originals[file] for file in patched}
     current = {file: read(root / file) for file in patched}
     if patched:
-        helper = root / HELPER_FILE
-        patched[HELPER_FILE] = read(Path(runtime.__file__))
-        if helper.is_file():
-            current[HELPER_FILE] = read(helper)
+        for file, source in _HELPERS.items():
+            patched[file] = read(source)
+            if (root / file).is_file():
+                current[file] = read(root / file)
     return Plan(root, version, current, original, patched, routes)
 
 
 def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
     """Put the routes in place and write the manifest; on an error the tree is restored."""
     made = plan(root, untested)
-    helper_first = sorted(made.patched, key=lambda file: file != HELPER_FILE)
+    helper_first = sorted(made.patched, key=lambda file: file not in _HELPERS)
     written: list[str] = []
     try:
         for file in helper_first:
@@ -199,7 +202,8 @@ def revert(root: Path, manifest: Path) -> list[str]:
             if has_block(text):
                 write(path, strip(text, file))
                 changed.append(file)
-    for extra, name in ((root / HELPER_FILE, HELPER_FILE), (manifest, str(manifest))):
+    helpers = [(root / file, file) for file in _HELPERS]
+    for extra, name in (*helpers, (manifest, str(manifest))):
         if extra.is_file():
             extra.unlink()
             changed.append(name)
