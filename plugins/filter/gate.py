@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sentences
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import diagnosis, limits, steps
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.text_table import preflight_table
-
-MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import limits, steps
 
 
 def gate_plan(
@@ -43,31 +38,7 @@ def gate_evaluate(
     time: str,
 ) -> dict[str, Any]:
     """Findings, their table, the failures of each replica as sentences, and its history."""
-    found = steps.evaluate(gate, hostvars, hosts, files, time)
-    failed = [finding for finding in found["findings"] if finding.status == "fail"]
-    return {
-        **found,
-        "findings": [finding._asdict() for finding in found["findings"]],
-        "table": table(found["findings"]),
-        "failures": {name: sentences(failed, gate["plan"], name) for name in gate["replicas"]},
-    }
-
-
-def table(findings: Sequence[Finding]) -> str:
-    """The findings in groups, one per node, link or replica; what was measured is always shown."""
-    places: dict[str, list[dict[str, str]]] = {}
-    for finding in findings:
-        places.setdefault(finding.where, []).append(finding._asdict())
-    return preflight_table(places, shown=MEASURED)
-
-
-def sentences(findings: Sequence[Finding], planned: Mapping[str, Any], replica: str) -> list[str]:
-    """One sentence per finding of the replica."""
-    return [
-        sentence
-        for finding in diagnosis.of_replica(findings, planned, replica)
-        for sentence in preflight_sentences([finding._asdict()], finding.where)
-    ]
+    return steps.evaluate(gate, hostvars, hosts, files, time)
 
 
 def fabric_limits(thresholds: Mapping[str, Any]) -> dict[str, Any]:

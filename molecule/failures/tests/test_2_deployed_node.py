@@ -13,7 +13,7 @@ DAEMON = "/etc/docker/daemon.json"
 
 REFUSALS = {
     "wrong registry password": Refusal(
-        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401)",
+        (f"{REGISTRY} does not give access to {REGISTRY}/dgx-vllm:sim (401)",
          "the registry refused this user name and password; check dgx_vllm_registry_username and dgx_vllm_reg"),
         {"registry_password": "a-wrong-word-for-tests"},
     ),
@@ -39,7 +39,7 @@ REFUSALS = {
         {"model": "bed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
     ),
     "model that the hub does not know": Refusal(
-        ("The hub knows no model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        ("The hub does not know the model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
         {"model": "bed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
     ),
     "revision that the model does not have": Refusal(
@@ -62,14 +62,14 @@ REFUSALS = {
     ),
     # Bytes are left and inodes are not, so that the disk is full only while the model is written.
     "disk full during the download": Refusal(
-        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
+        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space in the models directory"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
         mends="umount /mnt",
     ),
     "daemon.json that is no JSON": Refusal(
         ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON",
-         "mend or move the file; nothing was written to it"),
+         "correct or move the file; the role has not changed it"),
         breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
         mends=f"cp -p /run/daemon.json {DAEMON}",
     ),

@@ -78,4 +78,4 @@ def _reason(text: str) -> str:
         if re.search(pattern, text, re.IGNORECASE):
             return meaning
     lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
-    return f"ib_write_bw said: {lines[-1]}" if lines else "ib_write_bw said nothing"
+    return f"output of ib_write_bw: {lines[-1]}" if lines else "ib_write_bw printed nothing"

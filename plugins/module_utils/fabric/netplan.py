@@ -25,15 +25,15 @@ def read(root: Path) -> dict[str, Any]:
 
 def given(text: str | None) -> list[tuple[str, str]]:
     """(interface, address) of every address in a file that the role wrote; [] for any other file."""
-    found: list[tuple[str, str]] = []
+    addresses: list[tuple[str, str]] = []
     name = ""
     for line in (text or "").splitlines() if ours(text) else ():
         heading, address = re.match(r"    (\S+):$", line), re.match(r"        - (\S+)$", line)
         if heading:
             name = heading.group(1)
         elif address:
-            found.append((name, address.group(1)))
-    return found
+            addresses.append((name, address.group(1)))
+    return addresses
 
 
 def ours(text: str | None) -> bool:

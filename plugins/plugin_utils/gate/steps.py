@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import sentence, table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose, of_replica
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.history import previous_runs, runs_to_keep
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.hostvars import (
     HostVars,
@@ -16,6 +17,9 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.hostvars impor
     variable,
 )
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nccl import gathered
+
+SHOWN = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
+"""Checks whose findings are in the table even if they passed: what was measured."""
 
 Gate = Mapping[str, Any]
 """Keys: `plan` (the topology of the measured replicas alone), `replicas` (their names), `limits` and `busy` (by
@@ -71,7 +75,7 @@ def collect(
 def evaluate(
     gate: Gate, hostvars: HostVars, hosts: Sequence[str], files: Sequence[Mapping[str, Any]], time: str
 ) -> dict[str, Any]:
-    """`findings` (a list of Finding), `measured`, and `history` by replica.
+    """`findings`, their `table`, `failures` (replica -> a sentence each), `measured`, and `history` by replica.
 
     `files` is what slurp found of previous runs, `time` when this one was.
     """
@@ -84,8 +88,15 @@ def evaluate(
         "nccl": gathered(planned, all_gathers),
         "history": previous_runs(files, gate["replicas"]),
     }
+    findings = diagnose(planned, facts, measured, gate["limits"])
+    failed = [finding for finding in findings if finding.status == "fail"]
     return {
-        "findings": diagnose(planned, facts, measured, gate["limits"]),
+        "findings": [finding._asdict() for finding in findings],
+        "table": table(findings, shown=SHOWN),
+        "failures": {
+            name: [sentence(finding) for finding in of_replica(failed, planned, name)]
+            for name in gate["replicas"]
+        },
         "measured": measured,
         "history": runs_to_keep(planned, measured, time),
     }

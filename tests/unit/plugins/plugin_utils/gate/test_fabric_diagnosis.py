@@ -10,6 +10,7 @@ from ansible_collections.dgx_vllm.spark.plugins.filter import gate as gate_filte
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.measure import (
     parse_write_bw,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import (
     diagnose,
 )
@@ -250,6 +251,6 @@ def test_every_failure_has_a_reason_and_a_remedy(pair: Pair) -> None:
 def test_findings_make_a_table(pair: Pair) -> None:
     facts = {host: pair.read(host) for host in pair.machines}
     found = diagnose(pair.plan, facts, {}, {"chat": {"mtu": 9100}})
-    table = gate_filter.table(found)
-    assert "enp1s0f0np0 MTU 9000" in table
-    assert table.splitlines()[1].split()[:3] == ["spark1", "all", "FAIL"]
+    text = table(found)
+    assert "enp1s0f0np0 MTU 9000" in text
+    assert text.splitlines()[1].split()[:3] == ["spark1", "all", "FAIL"]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter import gate as gate_filter
 from ansible_collections.dgx_vllm.spark.plugins.filter.netplan import FilterModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import finding
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import failed
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import sentence, table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import history as fabric_history
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.diagnosis import diagnose, of_replica
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.steps import SHOWN
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 
 from helpers.fleets import fleet
@@ -167,16 +168,16 @@ def test_previous_runs_from_files() -> None:
 
 def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    table = gate_filter.table(pair.findings())
-    assert "spark1 - spark2 rail 0 +1  bandwidth       PASS    95.0 Gb/s" in table
-    assert "jumbo_ping" in table
-    assert "22.1 GB/s over IB" in table
+    text = table(pair.findings(), shown=SHOWN)
+    assert "spark1 - spark2 rail 0 +1  bandwidth       PASS    95.0 Gb/s" in text
+    assert "jumbo_ping" in text
+    assert "22.1 GB/s over IB" in text
 
 
 def test_sentences_of_one_replica() -> None:
     planned = plan(fleet([2, 2]))
-    findings = [finding.failed(where, "mtu", "f", "r", "m") for where in ("r0n1", "r1n0 - r1n1 rail 0", "r1")]
-    assert gate_filter.sentences(findings, planned, "r1") == [
+    findings = [failed(where, "mtu", "f", "r", "m") for where in ("r0n1", "r1n0 - r1n1 rail 0", "r1")]
+    assert [sentence(finding) for finding in of_replica(findings, planned, "r1")] == [
         "r1n0 - r1n1 rail 0: mtu: f. r. m.",
         "r1: mtu: f. r. m.",
     ]
@@ -191,11 +192,11 @@ def test_reading_waits_for_links_and_addresses(tmp_path: Path) -> None:
     def reader(_: Any) -> dict[str, Any]:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    found = collect_rails(Wanted(rails=1), ["198.51.100.1/26"], 20, reader, waits.append)
+    found = collect_rails(Options(rails=1), ["198.51.100.1/26"], 20, reader, waits.append)
     assert found["addresses"] == {"a": ["198.51.100.1/26"]}
     assert len(waits) == 2
     answers[:] = [rail]
-    assert collect_rails(Wanted(rails=2), [], 3, reader, waits.append) == rail
+    assert collect_rails(Options(rails=2), [], 3, reader, waits.append) == rail
     assert len(waits) == 5
 
 

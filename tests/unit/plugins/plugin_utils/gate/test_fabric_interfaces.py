@@ -40,7 +40,7 @@ def test_an_interface_that_is_out_is_named_and_the_others_are_right(
     half = bad["spark2", "half_port"]
     assert half.found.startswith(f"rail {rail} of {2 * ports} out;")
     assert "one interface of a cabled port does not take part" in half.reason
-    assert f"{name}, the other half of port {rail // 2}, has no link" in half.reason
+    assert f"{name}, the other PCIe function of port {rail // 2}, has no link" in half.reason
     assert bad[link, "jumbo_ping"].reason == f"spark2 {name} has no link"
     assert bad[link, "bandwidth"].reason == "it is measured only if large packets pass"
 
@@ -67,7 +67,9 @@ def test_an_interface_that_the_machine_does_not_show(pair: Pair, half: int) -> N
     unmeasured(pair, half)
     bad, link = pair.bad(), f"spark1 - spark2 rail {half}"
     assert set(bad) == {("spark2", "half_port"), (link, "jumbo_ping"), (link, "bandwidth")}
-    assert f"{SPARK[0, 1 - half][1]} (port 0) has no second half" in bad["spark2", "half_port"].reason
+    assert (
+        f"{SPARK[0, 1 - half][1]} (port 0) has no second PCIe function" in bad["spark2", "half_port"].reason
+    )
     assert bad[link, "jumbo_ping"].reason == f"spark2 has no rail {half} now"
 
 
