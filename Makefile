@@ -44,10 +44,8 @@ gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch:
 image-test: setup ## the image in wheel mode, really built and tried
 	@scripts/image-test
 
-lock:            ## requirements.txt from requirements.in
-	@pip install --quiet pip-tools
-	@pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
-	  --no-emit-find-links --no-emit-options -o requirements.txt requirements.in
+lock: venv       ## requirements.txt from requirements.in, and the lanes' own
+	@scripts/lock
 
 clean-bed:       ## remove nodes, services, images and caches of the test bed; stop the Docker engine if we started it
 	@molecule/shared/bin/clean
