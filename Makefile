@@ -7,6 +7,8 @@ export PATH
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo 'Parts of make test-all:'
+	@scripts/test --list
 
 setup: venv bed  ## controller environment, collections, Docker engine, images and services of the test bed
 
@@ -23,11 +25,11 @@ demo: setup      ## one simulated Spark, deployed by site.yml, answering a chat 
 demo-down:       ## remove the demo's node
 	@scripts/demo down
 
-test: setup      ## lint, unit tests, molecule default
+test: setup      ## lint, every test without a node on one ansible-core, molecule default
 	@scripts/test
 
-test-all: setup  ## the same, with every vLLM release and every molecule scenario
-	@scripts/test --all
+test-all: setup  ## every vLLM release, ansible-core version and scenario; what passed on this tree is skipped: [PART=…] [FRESH=1]
+	@scripts/test --all $(PART)
 
 lint: venv       ## linters only
 	@scripts/lint
