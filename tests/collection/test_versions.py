@@ -21,7 +21,7 @@ def test_the_oldest_lane_is_what_the_collection_requires() -> None:
 
 def test_each_lane_has_its_lock_or_is_the_installed_one() -> None:
     locked = {}
-    for file in [ROOT / "requirements.txt", *(ROOT / "tests/lanes").glob("core-*.txt")]:
+    for file in [ROOT / "requirements.txt", *(ROOT / "tests/locks").glob("core-*.txt")]:
         (core,) = re.findall(r"^ansible-core==(\d+\.\d+)\.", file.read_text(encoding="utf-8"), re.MULTILINE)
         locked[file.stem] = core
     others = {f"core-{core}": core for core in CLAIMED if core != INSTALLED}
