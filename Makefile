@@ -7,6 +7,8 @@ export PATH
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo 'Parts of make test-all:'
+	@scripts/test --list
 
 setup: venv bed  ## controller environment, collections, Docker engine, images and services of the test bed
 
@@ -23,11 +25,11 @@ demo: setup      ## one simulated Spark, deployed by site.yml, answering a chat 
 demo-down:       ## remove the demo's node
 	@scripts/demo down
 
-test: setup      ## lint, unit tests, molecule default
+test: setup      ## lint, every test without a node on one ansible-core, molecule default
 	@scripts/test
 
-test-all: setup  ## the same, with every vLLM release and every molecule scenario
-	@scripts/test --all
+test-all: setup  ## every vLLM release, ansible-core version and scenario; what passed on this tree is skipped: [PART=…] [FRESH=1]
+	@scripts/test --all $(PART)
 
 lint: venv       ## linters only
 	@scripts/lint
@@ -44,10 +46,8 @@ gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch:
 image-test: setup ## the image in wheel mode, really built and tried
 	@scripts/image-test
 
-lock:            ## requirements.txt from requirements.in
-	@pip install --quiet pip-tools
-	@pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
-	  --no-emit-find-links --no-emit-options -o requirements.txt requirements.in
+lock: venv       ## requirements.txt from requirements.in, and the lanes' own
+	@scripts/lock
 
 clean-bed:       ## remove nodes, services, images and caches of the test bed; stop the Docker engine if we started it
 	@molecule/shared/bin/clean

@@ -48,10 +48,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 _PROGRAM = """
 import importlib, json, runpy, sys
 runpy.run_path(sys.argv[1])
-from ansible.module_utils.testing import patch_module_args
 module = importlib.import_module("ansible_collections.dgx_vllm.spark.plugins.modules." + sys.argv[2])
-with patch_module_args(json.load(sys.stdin)):
+arguments = json.load(sys.stdin)
+try:
+    from ansible.module_utils.testing import patch_module_args
+except ImportError:  # core 2.18
+    from ansible.module_utils import basic
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
     module.main()
+else:
+    with patch_module_args(arguments):
+        module.main()
 """
 
 

@@ -89,7 +89,7 @@ def argument_spec() -> dict[str, Any]:
         "api_key": {"type": "str", "default": "", "no_log": True},
         "model": {"type": "str", "required": True},
         "batches": {"type": "list", "elements": "int", "default": [1, 8, 32]},
-        "tokens": {"type": "int", "default": 64},
+        "tokens": {"type": "int", "default": 64, "no_log": False},
         "runs": {"type": "int", "default": 5},
         "timeout": {"type": "float", "default": 60},
     }

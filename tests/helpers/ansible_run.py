@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible.release import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+CORE = tuple(int(part) for part in __version__.split(".")[:2])
+"""Version of the ansible-core that runs these tests."""
 LOCAL = {
     "ansible_connection": "local",
     "ansible_python_interpreter": sys.executable,

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 
 from helpers.readers import parsed_by_systemd, systemd_parser, systemd_words
 
-# Everything that a unit file can hold in one line: no control characters, no lone surrogates.
-TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=40)
+# Everything that a unit file can hold in one line: no control characters, no lone surrogates, and none of Unicode's 66
+# noncharacters, which systemd does not take for UTF-8.
+NONCHARACTERS = [chr(point) for point in range(0xFDD0, 0xFDF0)] + [
+    chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF)
+]
+TEXT = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters=NONCHARACTERS), max_size=40
+)
 AWKWARD = [
     "",
     " ",
