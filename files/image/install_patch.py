@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The patch layer, the same in every build mode and in the test bed: run once, as root, while an image is built.
+"""The patch layer, the same in every build mode and in the testbed: run once, as root, while an image is built.
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
 /app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero,

@@ -83,7 +83,7 @@ def test_moe_config_is_there_and_loaded(host: Any, log: str) -> None:
 def test_model_list_needs_the_key(host: Any) -> None:
     status, models = request(host, "/v1/models")
     assert status == 200
-    assert [model["id"] for model in models["data"]] == ["bed/tiny-moe-fp8"]
+    assert [model["id"] for model in models["data"]] == ["testbed/tiny-moe-fp8"]
     assert request(host, "/v1/models", key="wrong")[0] == 401
 
 
@@ -92,7 +92,7 @@ def test_chat_completion(host: Any) -> None:
         host,
         "/v1/chat/completions",
         {
-            "model": "bed/tiny-moe-fp8",
+            "model": "testbed/tiny-moe-fp8",
             "temperature": 0,
             "max_tokens": 8,
             "messages": [{"role": "user", "content": "Say something."}],

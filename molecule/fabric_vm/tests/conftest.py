@@ -30,8 +30,8 @@ def nodes() -> dict[str, Node]:
 
 @pytest.fixture(scope="session")
 def places() -> dict[str, str]:
-    """What the inventory says about the bed: the folder of each machine and the address of its ssh."""
-    wanted = "{{ {'folder': bed_cache ~ '/machines/' ~ bed_machine, 'ssh': ansible_host} | to_json }}"
+    """What the inventory says about the testbed: the folder of each machine and the address of its ssh."""
+    wanted = "{{ {'folder': testbed_cache ~ '/machines/' ~ testbed_machine, 'ssh': ansible_host} | to_json }}"
     done = subprocess.run(
         ["ansible", "all", "-i", str(INVENTORY), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},

@@ -1,6 +1,6 @@
-"""The bed's hub with one larger model, for downloads that break off; runs on the node beside hub.py and model.py.
+"""The testbed's hub with one larger model, for downloads that break off; runs on the node beside hub.py and model.py.
 
-breaking_hub.py ROOT PORT drop|die|whole: makes the model bed/large-bf16 under ROOT and serves it. After 30 MiB of a
+breaking_hub.py ROOT PORT drop|die|whole: makes the model testbed/large-bf16 under ROOT and serves it. After 30 MiB of a
 file `drop` closes that connection, once; `die` ends the whole hub; `whole` does neither. What was asked for, file and
 range, is kept in ROOT/../asked.
 """
@@ -57,7 +57,7 @@ class Leaky:
 
 
 def main(root: Path, port: int, how: str) -> None:
-    folder = root / "bed/large-bf16/main"
+    folder = root / "testbed/large-bf16/main"
     if not folder.is_dir():
         model.write_repository(folder, model.dense_config())
         (folder / "model.safetensors").unlink()

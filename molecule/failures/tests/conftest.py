@@ -15,7 +15,7 @@ from runs import Operator
 
 @pytest.fixture(scope="session")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """Runs playbooks against this scenario's inventory; every secret of the bed is known to it."""
+    """Runs playbooks against this scenario's inventory; every secret of the testbed is known to it."""
     inventory = Path(__file__).resolve().parents[1] / "inventory"
     return Operator(inventory, tmp_path_factory.mktemp("operator"), list(SECRETS))
 

@@ -14,7 +14,7 @@ GPU = "/etc/sim-gpu.conf"
 COMMANDS = (
     "docker pull",
     "docker login",
-    "hf download bed/tiny",
+    "hf download testbed/tiny",
     "docker run --rm --name=dgx-vllm",
     "vllm serve",
 )
@@ -37,19 +37,19 @@ REFUSALS = {
     "not a GB10": Refusal(
         ("spark1: gpu: NVIDIA L40S (capability 8.9).", "does not show an NVIDIA GB10 with compute capability 12.1",
          "take this host out of the inventory group"),
-        breaks=f"sed -i.bed -e 's/^NAME=.*/NAME=NVIDIA L40S/' -e 's/^COMPUTE_CAP=.*/COMPUTE_CAP=8.9/' {GPU}",
-        mends=f"mv {GPU}.bed {GPU}",
+        breaks=f"sed -i.testbed -e 's/^NAME=.*/NAME=NVIDIA L40S/' -e 's/^COMPUTE_CAP=.*/COMPUTE_CAP=8.9/' {GPU}",
+        mends=f"mv {GPU}.testbed {GPU}",
     ),
     "no driver": Refusal(
         ("spark1: gpu: no GPU.", "couldn't communicate with the NVIDIA driver", "install this system's NVIDIA driver"),
-        breaks=f"sed -i.bed 's/^DEVICES=.*/DEVICES=0/' {GPU}; /usr/local/sbin/sim-gpu-nodes",
-        mends=f"mv {GPU}.bed {GPU}; /usr/local/sbin/sim-gpu-nodes",
+        breaks=f"sed -i.testbed 's/^DEVICES=.*/DEVICES=0/' {GPU}; /usr/local/sbin/sim-gpu-nodes",
+        mends=f"mv {GPU}.testbed {GPU}; /usr/local/sbin/sim-gpu-nodes",
     ),
     "driver on the deny list": Refusal(
         ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied holds 590.*",
          "install a driver that is not on the list"),
-        breaks=f"sed -i.bed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
-        mends=f"mv {GPU}.bed {GPU}",
+        breaks=f"sed -i.testbed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
+        mends=f"mv {GPU}.testbed {GPU}",
     ),
     "disk full": Refusal(
         ("spark1: disk_models:", "free on /mnt.", "free space on /mnt",

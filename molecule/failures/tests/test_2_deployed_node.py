@@ -7,7 +7,7 @@ from node import HUB_TOKEN, Node, differences
 from refusal import Refusal, refused
 from runs import Operator
 
-REGISTRY = "registry.bed.test:5000"
+REGISTRY = "registry.testbed.test:5000"
 ABSENT = "sha256:" + "1" * 64
 DAEMON = "/etc/docker/daemon.json"
 
@@ -26,43 +26,44 @@ REFUSALS = {
         {"image": f"{REGISTRY}/dgx-vllm:nightly"},
     ),
     "registry unreachable": Refusal(
-        ("The registry registry.bed.test:5999 cannot be reached", "Connection refused",
+        ("The registry registry.testbed.test:5999 cannot be reached", "Connection refused",
          "check its name and port and the network"),
-        {"image": "registry.bed.test:5999/dgx-vllm:sim"},
+        {"image": "registry.testbed.test:5999/dgx-vllm:sim"},
     ),
     "gated model without a token": Refusal(
-        ("bed/gated-moe-fp8 is gated and no token is given: accept its licence and set dgx_vllm_hf_token",),
-        {"model": "bed/gated-moe-fp8"},
+        ("testbed/gated-moe-fp8 is gated and no token is given: accept its licence and set dgx_vllm_hf_token",),
+        {"model": "testbed/gated-moe-fp8"},
     ),
     "gated model with a wrong token": Refusal(
         ("The hub refused the token (401", "put a valid one into dgx_vllm_hf_token"),
-        {"model": "bed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
+        {"model": "testbed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
     ),
     "model that the hub does not know": Refusal(
-        ("The hub knows no model bed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
-        {"model": "bed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
+        ("The hub knows no model testbed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        {"model": "testbed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
     ),
     "revision that the model does not have": Refusal(
-        ("bed/tiny-moe-fp8 has no revision v9: correct dgx_vllm_model_revision",),
+        ("testbed/tiny-moe-fp8 has no revision v9: correct dgx_vllm_model_revision",),
         {"model_revision": "v9"},
     ),
     "hub unreachable": Refusal(
         ("127.0.0.1:9 could not be reached", "Connection refused", "set dgx_vllm_hf_endpoint to a mirror"),
-        {"model": "bed/dense-bf16", "hf_endpoint": "http://127.0.0.1:9"},
+        {"model": "testbed/dense-bf16", "hf_endpoint": "http://127.0.0.1:9"},
     ),
     "model folder that is not there": Refusal(
         ("/srv/no-model on spark1 is no model folder (it has no config.json): put the model there",),
         {"model": "/srv/no-model"},
     ),
     "disk too small for the model": Refusal(
-        ("The disk of /mnt/models has", "free and bed/tiny-moe-fp8 needs", "set dgx_vllm_models_dir to a larger disk"),
+        ("The disk of /mnt/models has", "free and testbed/tiny-moe-fp8 needs",
+         "set dgx_vllm_models_dir to a larger disk"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=200k tmpfs /mnt",
         mends="umount /mnt",
     ),
     # Bytes are left and inodes are not, so that the disk is full only while the model is written.
     "disk full during the download": Refusal(
-        ("Fetching bed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
+        ("Fetching testbed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
         mends="umount /mnt",

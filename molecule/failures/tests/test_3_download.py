@@ -14,8 +14,8 @@ from node import Node
 from runs import PROJECT, Operator, Run
 
 FOLDER = "/root/breaking-hub"
-MODEL = "bed/large-bf16"
-CACHE = "/var/lib/dgx-vllm/models/hub/models--bed--large-bf16"
+MODEL = "testbed/large-bf16"
+CACHE = "/var/lib/dgx-vllm/models/hub/models--testbed--large-bf16"
 ENDPOINT = "http://127.0.0.1:8099"
 SMALL, LARGE = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 MIB = 1 << 20

@@ -9,7 +9,7 @@ import pytest
 from node import UNIT, Node
 from runs import Operator
 
-REGISTRY = "registry.bed.test:5000"
+REGISTRY = "registry.testbed.test:5000"
 CONFIG = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 
 
@@ -35,12 +35,12 @@ BAD = {
     "MoE config for another shape": BadRelease(
         ("moe_config_file: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is in none of",
          "for other shapes there is E=", CONFIG, "or set dgx_vllm_moe_config_required to false"),
-        {"model": "bed/other-shape-fp8"},
+        {"model": "testbed/other-shape-fp8"},
     ),
     "model that cannot load": BadRelease(
         (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model that"),
         # With a new key: the release that comes back is asked with the one it has.
-        {"model": "bed/unloadable", "api_key": "new-api-key-for-tests-only"},
+        {"model": "testbed/unloadable", "api_key": "new-api-key-for-tests-only"},
     ),
 }  # fmt: skip
 

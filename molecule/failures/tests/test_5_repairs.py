@@ -35,7 +35,7 @@ def test_restarts_are_bounded(operator: Operator, node: Node) -> None:
     good = node.current
     run = operator.fail(
         given={"dgx_vllm_rollback_on_failure": "false"},
-        model="bed/unloadable",
+        model="testbed/unloadable",
         restart_delay=1,
         restart_limit=1,
     )

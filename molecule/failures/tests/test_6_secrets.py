@@ -45,7 +45,7 @@ def test_mode_of(node: Node, path: str, mode: str) -> None:
 
 
 def test_the_registry_login_does_not_stay(node: Node) -> None:
-    assert "registry.bed.test" not in node.sh("cat /etc/dgx-vllm/docker/config.json")
+    assert "registry.testbed.test" not in node.sh("cat /etc/dgx-vllm/docker/config.json")
 
 
 def test_every_environment_file_is_roots_alone(node: Node) -> None:

@@ -7,9 +7,9 @@ from node import UNIT, Node, Snapshot, differences
 from runs import PROJECT, Operator
 
 ARCHIVE = "/var/tmp/dgx-vllm.tar"
-LOADED = "bed/dgx-vllm:1.0"
-CPU_BASE = "registry.bed.test:5000/vllm-cpu:0.32.0"
-BASE = "bed/vllm-simulated:0.32.0"
+LOADED = "testbed/dgx-vllm:1.0"
+CPU_BASE = "registry.testbed.test:5000/vllm-cpu:0.32.0"
+BASE = "testbed/vllm-simulated:0.32.0"
 # The image context puts /opt/venv/bin first, so the simulated `vllm` has to stand there when it comes from the base.
 UNDER_THE_PATCH = """
 RUN mv /opt/venv/bin/vllm /opt/sim/vllm-cpu && ln -s /opt/sim/vllm /opt/venv/bin/vllm \\
@@ -127,7 +127,7 @@ def test_uninstall_leaves_the_machine_as_found_and_keeps_the_weights(
     left = differences(found, node.snapshot(), without=NOISE)
     assert not [line for line in left if not line.startswith("data: ")]
     assert node.sh("ls /var/lib/dgx-vllm") == "models"
-    assert "models--bed--tiny-moe-fp8" in node.sh("ls /var/lib/dgx-vllm/models/hub")
+    assert "models--testbed--tiny-moe-fp8" in node.sh("ls /var/lib/dgx-vllm/models/hub")
     assert node.property("LoadState") == "not-found"
 
 

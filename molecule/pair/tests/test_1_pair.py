@@ -47,12 +47,12 @@ def test_tokens_travel_over_the_rails_and_not_over_the_management_network(head: 
     before = {name: sent(head, name) for name in (*RAILS, "eth0")}
     # On the node, so that the request itself is not counted; one connection for all of it.
     body = json.dumps(
-        {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 24, "temperature": 0}
+        {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 24, "temperature": 0}
     )
-    head.put("/run/bed-body.json", body)
+    head.put("/run/testbed-body.json", body)
     head.sh(
         "sed -n 's/^VLLM_API_KEY=\\(.*\\)/header = \"Authorization: Bearer \\1\"/p' /etc/dgx-vllm/current/vllm.env"
-        " | curl -sf -K - -H 'Content-Type: application/json' -d @/run/bed-body.json http://127.0.0.1:8000/v1/completions"
+        " | curl -sf -K - -H 'Content-Type: application/json' -d @/run/testbed-body.json http://127.0.0.1:8000/v1/completions"
     )
     grown = {name: sent(head, name) - before[name] for name in before}
     assert grown[RAILS[0]] > 200_000, grown

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from bed import bed, plug
 from node import Node
 from runs import Operator, one_line
+from testbed import plug, testbed
 
-QUESTION = {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
+QUESTION = {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
 LIMIT = 400.0
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 
@@ -113,7 +113,7 @@ def test_cable_cut_and_plugged_in_again(pair: Drilled) -> None:
 
 def test_worker_node_rebooted(pair: Drilled) -> None:
     with recovery(*pair, "worker node rebooted"):
-        bed('dk restart -t 60 "$BED_PREFIX-pair-spark2"')
+        testbed('dk restart -t 60 "$TESTBED_PREFIX-pair-spark2"')
         plug()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from bed import plug
 from node import Node
 from runs import Operator, one_line
+from testbed import plug
 
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 

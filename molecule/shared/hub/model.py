@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the bed's model repositories: tiny models whose config.json a GB10's checks take for the real thing.
+"""Make the testbed's model repositories: tiny models whose config.json a GB10's checks take for the real thing.
 
 ROOT/<owner>/<name>/<revision>/ holds one revision's files; `main` is the newest. The weights file holds
 tensors of the right names and shapes, not all of them: the simulated server loads dummy weights, so it is only read
@@ -241,16 +241,16 @@ def main(root: Path) -> None:
         "model_type": "no_such_type",
     }
     repositories = {
-        "bed/tiny-moe-fp8": moe_config(),
-        "bed/gated-moe-fp8": moe_config(),
-        "bed/other-shape-fp8": moe_config(experts=96, width=320),
-        "bed/dense-bf16": dense_config(),
-        "bed/unloadable": unloadable,
+        "testbed/tiny-moe-fp8": moe_config(),
+        "testbed/gated-moe-fp8": moe_config(),
+        "testbed/other-shape-fp8": moe_config(experts=96, width=320),
+        "testbed/dense-bf16": dense_config(),
+        "testbed/unloadable": unloadable,
     }
     for name, config in repositories.items():
         write_repository(root / name / "main", config)
     # A second revision, to be pinned: same weights, other generation defaults.
-    write_repository(root / "bed/tiny-moe-fp8/v1.0", {**moe_config(), "max_position_embeddings": 2048})
+    write_repository(root / "testbed/tiny-moe-fp8/v1.0", {**moe_config(), "max_position_embeddings": 2048})
 
 
 if __name__ == "__main__":

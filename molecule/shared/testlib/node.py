@@ -21,7 +21,7 @@ REGISTRY_PASSWORD = "registry-word-for-tests"
 HUB_TOKEN = "hf_tokenForTestsOnly000000000000000000"
 BASIC = base64.b64encode(f"operator:{REGISTRY_PASSWORD}".encode()).decode()
 SECRETS = [KEY, REGISTRY_PASSWORD, HUB_TOKEN, BASIC]
-"""The bed's secrets, and the form that Docker keeps a registry login in."""
+"""The testbed's secrets, and the form that Docker keeps a registry login in."""
 
 # /etc/group- and its like are copies that the tools keep of the files before their last change.
 _SNAPSHOT = r"""
@@ -97,7 +97,7 @@ class Node:
         text, _, status = self.host.run(script).stdout.rpartition("\n")
         return int(status or 0), json.loads(text) if text.strip() else None
 
-    def completes(self, model: str = "bed/tiny-moe-fp8") -> bool:
+    def completes(self, model: str = "testbed/tiny-moe-fp8") -> bool:
         """Whether the server answers a completion with at least one token."""
         body = {"model": model, "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
         status, answer = self.request("/v1/completions", body)
@@ -107,7 +107,7 @@ class Node:
 _WATCHER = r"""
 import glob, time
 seen = set()
-with open("/run/bed-watch.log", "a") as log:
+with open("/run/testbed-watch.log", "a") as log:
     while True:
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             try:
@@ -125,12 +125,12 @@ with open("/run/bed-watch.log", "a") as log:
 @contextmanager
 def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
     """Records every command line on the node, looking some 20 times a second; gives a function that returns them."""
-    node.sh("rm -f /run/bed-watch.log")
-    node.sh(f"systemd-run -q --collect --unit bed-watch python3 -c {shlex.quote(_WATCHER)}")
+    node.sh("rm -f /run/testbed-watch.log")
+    node.sh(f"systemd-run -q --collect --unit testbed-watch python3 -c {shlex.quote(_WATCHER)}")
     try:
-        yield lambda: node.sh("cat /run/bed-watch.log").splitlines()
+        yield lambda: node.sh("cat /run/testbed-watch.log").splitlines()
     finally:
-        node.sh("systemctl stop bed-watch; rm -f /run/bed-watch.log")
+        node.sh("systemctl stop testbed-watch; rm -f /run/testbed-watch.log")
 
 
 def connect(inventory: Path, name: str = "spark1") -> Node:
