@@ -23,16 +23,16 @@ mkdir -p "$TESTBED_CACHE"
 say() { printf '[testbed %4ds] %s\n' "$SECONDS" "$*" >&2; }
 die() { printf 'testbed: %s\n' "$*" >&2; exit 1; }
 
-# as_root COMMAND…: run it as root, through sudo where we are somebody else.
+# as_root COMMAND…: run it as root, through sudo if we are another user.
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi; }
 
-# dk ARGS…: docker, through sudo where the socket is not ours.
+# dk ARGS…: docker, through sudo if we may not use its socket.
 dk() {
   if [ -z "${TESTBED_DOCKER:-}" ]; then
     if docker version >/dev/null 2>&1; then TESTBED_DOCKER=docker; else TESTBED_DOCKER='sudo docker'; fi
     export TESTBED_DOCKER
   fi
-  # shellcheck disable=SC2086  # two words where sudo is needed
+  # shellcheck disable=SC2086  # two words if sudo is needed
   DOCKER_BUILDKIT=0 $TESTBED_DOCKER "$@"
 }
 
@@ -51,7 +51,7 @@ digest() {
 # text_digest: 12 hex digits of standard input.
 text_digest() { sha256sum | cut -c1-12; }
 
-# quiet COMMAND…: run it without its output, and show the end of that only when it fails.
+# quiet COMMAND…: run it without its output, and show the end of it only if it fails.
 quiet() {
   local log status=0
   log=$(mktemp)
@@ -61,7 +61,7 @@ quiet() {
   return "$status"
 }
 
-# vm_runs NAME: whether the QEMU machine of that name is up; a noted id alone could be somebody else's by now.
+# vm_runs NAME: whether the QEMU machine of that name is up; the recorded id alone could belong to another process by now.
 vm_runs() {
   local pid
   pid=$(cat "$TESTBED_CACHE/machines/$1/pid" 2>/dev/null) || return 1

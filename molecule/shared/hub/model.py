@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the testbed's model repositories: tiny models whose config.json a GB10's checks take for the real thing.
+"""Make the testbed's model repositories: tiny models whose config.json a GB10's checks accept as real.
 
 ROOT/<owner>/<name>/<revision>/ holds one revision's files; `main` is the newest. The weights file holds
 tensors of the right names and shapes, not all of them: the simulated server loads dummy weights, so it is only read
@@ -37,7 +37,7 @@ def words(count: int) -> list[str]:
 
 
 def tokenizer() -> dict[str, Any]:
-    """A byte-level BPE tokenizer without merges: text goes in as one token a byte, words come out only."""
+    """A byte-level BPE tokenizer without merges: text goes in as one token per byte, and only words come out."""
     vocabulary = {character: index for index, character in enumerate(byte_alphabet())}
     first = len(vocabulary) + len(SPECIALS)
     vocabulary |= {word: first + index for index, word in enumerate(words(VOCABULARY - first))}
@@ -94,7 +94,7 @@ def tokenizer_config() -> dict[str, Any]:
 
 
 def fp8_dynamic() -> dict[str, Any]:
-    """What llm-compressor writes for FP8-Dynamic: static weights a channel, dynamic activations a token."""
+    """What llm-compressor writes for FP8-Dynamic: static weights per channel, dynamic activations per token."""
     common = {
         "num_bits": 8,
         "type": "float",
