@@ -1,11 +1,12 @@
-"""A node that serves: what is refused while the server goes on undisturbed, and a download that breaks off."""
+"""A node that serves: what is refused while the server keeps running undisturbed."""
 
 from __future__ import annotations
 
 import pytest
-from node import HUB_TOKEN, Node, differences
 from refusal import Refusal, refused
-from runs import Operator
+
+from testlib.node import HUB_TOKEN, Node, differences
+from testlib.runs import Operator
 
 REGISTRY = "registry.testbed.test:5000"
 ABSENT = "sha256:" + "1" * 64
@@ -50,7 +51,7 @@ REFUSALS = {
         ("127.0.0.1:9 could not be reached", "Connection refused", "set dgx_vllm_hf_endpoint to a mirror"),
         {"model": "testbed/dense-bf16", "hf_endpoint": "http://127.0.0.1:9"},
     ),
-    "model folder that is not there": Refusal(
+    "model folder that does not exist": Refusal(
         ("/srv/no-model on spark1 is no model folder (it has no config.json): put the model there",),
         {"model": "/srv/no-model"},
     ),
@@ -59,26 +60,26 @@ REFUSALS = {
          "set dgx_vllm_models_dir to a larger disk"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=200k tmpfs /mnt",
-        mends="umount /mnt",
+        restores="umount /mnt",
     ),
-    # Bytes are left and inodes are not, so that the disk is full only while the model is written.
+    # There are free bytes but too few inodes, so that the disk is full only while the model is written.
     "disk full during the download": Refusal(
         ("Fetching testbed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
-        mends="umount /mnt",
+        restores="umount /mnt",
     ),
-    "daemon.json that is no JSON": Refusal(
+    "daemon.json that is not valid JSON": Refusal(
         ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON",
          "mend or move the file; nothing was written to it"),
         breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
-        mends=f"cp -p /run/daemon.json {DAEMON}",
+        restores=f"cp -p /run/daemon.json {DAEMON}",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused_and_the_server_goes_on(operator: Operator, node: Node, case: Refusal) -> None:
+def test_refused_and_the_server_keeps_running(operator: Operator, node: Node, case: Refusal) -> None:
     refused(operator, node, case)
 
 

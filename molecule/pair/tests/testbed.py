@@ -13,7 +13,7 @@ INVENTORY = Path(__file__).resolve().parents[1] / "inventory/hosts.yml"
 
 
 def testbed(script: str) -> str:
-    """Run a line of shell with the names of the testbed; its output."""
+    """Run a line of shell with the testbed's lib.sh; its output."""
     done = subprocess.run(
         ["bash", "-c", f'. "$0"; {script}', str(SHARED / "bin/lib.sh")],
         check=True, capture_output=True, text=True,
@@ -22,7 +22,7 @@ def testbed(script: str) -> str:
 
 
 def plug(swapped: bool = False) -> None:
-    """The cables of nodes that have booted (the real ones stay where they are); `swapped`: crossed at spark2's end."""
+    """Plug the cables of nodes that have booted (real ones stay plugged); `swapped`: crossed at spark2's end."""
     inventory: dict[str, Any] = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))["dgx_vllm"]
     cables = inventory["vars"]["testbed_cables"]
     far_ends = [cable[3:] for cable in cables]
