@@ -82,9 +82,9 @@ def test_gate_reports_a_cable_that_is_unplugged(
     operator: Operator, nodes: dict[str, Node], cables: Cables
 ) -> None:
     with cables.out(rail=1):
-        nodes["spark2"].wait_for(f"grep -q 0 /sys/class/net/{RAILS[1]}/carrier", 20)
+        nodes["spark2"].wait_for_text(f"/sys/class/net/{RAILS[1]}/carrier", "0", 20)
         run = operator.fail(GATE)
-    nodes["spark2"].wait_for(f"grep -q 1 /sys/class/net/{RAILS[1]}/carrier", 20)
+    nodes["spark2"].wait_for_text(f"/sys/class/net/{RAILS[1]}/carrier", "1", 20)
     assert f"spark2 {RAILS[1]} has no link" in run.message
     assert "put the cable in at both ends" in run.message
     assert nodes["spark2"].host.file(NETPLAN).exists

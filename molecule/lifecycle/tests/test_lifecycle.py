@@ -24,7 +24,7 @@ OF_ANSIBLE = {".ansible", ".ansible_async"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def found(node: Node) -> Snapshot:
+def bare(node: Node) -> Snapshot:
     """The machine before the first run."""
     return node.snapshot()
 
@@ -123,21 +123,21 @@ def test_uninstall_spares_what_others_run(operator: Operator, node: Node) -> Non
 
 
 def test_uninstall_leaves_the_machine_as_found_and_keeps_the_weights(
-    operator: Operator, node: Node, found: Snapshot
+    operator: Operator, node: Node, bare: Snapshot
 ) -> None:
     operator.succeed("playbooks/uninstall.yml")
-    left = differences(found, node.snapshot(), without=NOISE)
+    left = differences(bare, node.snapshot(), without=NOISE)
     assert not [line for line in left if not line.startswith("data: ")]
     assert node.host.file("/var/lib/dgx-vllm").listdir() == ["models"]
     assert "models--testbed--tiny-moe-fp8" in node.host.file("/var/lib/dgx-vllm/models/hub").listdir()
     assert node.property("LoadState") == "not-found"
 
 
-def test_state_absent_with_the_weights(operator: Operator, node: Node, found: Snapshot) -> None:
+def test_state_absent_with_the_weights(operator: Operator, node: Node, bare: Snapshot) -> None:
     operator.succeed(state="absent", remove_weights=True)
     after = node.snapshot()
-    assert not differences(found, after, without=NOISE)
-    gone, new = set(found["folders"]) - set(after["folders"]), set(after["folders"]) - set(found["folders"])
+    assert not differences(bare, after, without=NOISE)
+    gone, new = set(bare["folders"]) - set(after["folders"]), set(after["folders"]) - set(bare["folders"])
     assert (gone, new - OF_ANSIBLE) == (set(), set())
     assert not node.host.service(UNIT).exists
 

@@ -16,6 +16,7 @@ from testlib.runs import Operator, one_line
 
 QUESTION = {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
 LIMIT = 400.0
+STATE = "/var/lib/dgx-vllm/state/watch.json"
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 
 
@@ -53,7 +54,7 @@ def recovery(head: Node, worker: Node, recoveries: dict[str, float], drill: str)
 def settled(head: Node, worker: Node) -> None:
     """Both watches report the replica as ready."""
     for node in (head, worker):
-        node.wait_for("""grep -q '"phase": "ready"' /var/lib/dgx-vllm/state/watch.json""", 60)
+        node.wait_for_text(STATE, '"phase": "ready"')
 
 
 def long_request(head: Node) -> threading.Thread:
@@ -185,7 +186,7 @@ def test_too_many_failures_end_in_a_message(operator: Operator, pair: Drilled) -
     expected = answer(head)
     worker.sh("docker kill dgx-vllm")
     for node in (head, worker):
-        node.wait_for("grep -q 'gave up after 1 failure ' /var/lib/dgx-vllm/state/watch.json", 60)
+        node.wait_for_text(STATE, "gave up after 1 failure ")
         node.wait_stopped(UNIT, limit=60)
     output = operator.fail("playbooks/verify.yml").output
     assert (

@@ -196,16 +196,16 @@ def tensors(config: dict[str, Any]) -> dict[str, tuple[str, list[int]]]:
                 }.items()
             }
     quantized = "quantization_config" in config
-    found: dict[str, tuple[str, list[int]]] = {
+    shapes: dict[str, tuple[str, list[int]]] = {
         "model.embed_tokens.weight": ("BF16", [config["vocab_size"], hidden])
     }
     for layer in range(config["num_hidden_layers"]):
         for name, (rows, columns) in modules.items():
             stem = f"model.layers.{layer}.{name}"
-            found[f"{stem}.weight"] = ("F8_E4M3" if quantized else "BF16", [rows, columns])
+            shapes[f"{stem}.weight"] = ("F8_E4M3" if quantized else "BF16", [rows, columns])
             if quantized:
-                found[f"{stem}.weight_scale"] = ("BF16", [rows, 1])
-    return found
+                shapes[f"{stem}.weight_scale"] = ("BF16", [rows, 1])
+    return shapes
 
 
 def safetensors(config: dict[str, Any]) -> bytes:

@@ -127,6 +127,10 @@ class Node:
         """Until a shell script succeeds; AssertionError after `limit` seconds."""
         wait_until(lambda: self.host.run(f"sh -c {shlex.quote(script)}").rc == 0, script, limit)
 
+    def wait_for_text(self, path: str, text: str, limit: float = 60) -> None:
+        """Until a file contains a text (a grep pattern); AssertionError after `limit` seconds."""
+        wait_until(lambda: bool(self.host.file(path).contains(text)), f"{path} contains {text}", limit)
+
     def wait_stopped(self, *units: str, limit: float) -> None:
         """Until none of the units is active; AssertionError after `limit` seconds."""
         wait_until(
