@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 import pytest
 
 from testlib.node import UNIT, Node, Snapshot, differences
@@ -52,7 +50,7 @@ def test_second_release(operator: Operator, node: Node, releases: dict[str, str]
     operator.succeed(max_num_seqs=3)
     releases["second"] = node.current
     assert releases["second"] != releases["first"]
-    assert PurePosixPath(node.host.file("/etc/dgx-vllm/previous").linked_to).name == releases["first"]
+    assert node.release("previous") == releases["first"]
     assert serving(node)["MAX_NUM_SEQS"] == "3"
 
 

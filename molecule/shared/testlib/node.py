@@ -117,7 +117,13 @@ class Node:
     @property
     def current(self) -> str:
         """The release in service."""
-        return PurePosixPath(self.host.file("/etc/dgx-vllm/current").linked_to).name
+        return self.release("current")
+
+    def release(self, link: str) -> str:
+        """The release that a link of /etc/dgx-vllm leads to: "current" or "previous"."""
+        file = self.host.file(f"/etc/dgx-vllm/{link}")
+        assert file.is_symlink, f"there is no link /etc/dgx-vllm/{link}"
+        return PurePosixPath(file.linked_to).name
 
     def property(self, name: str) -> str:
         """One property of the unit; "" if systemd does not show it."""
