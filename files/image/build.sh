@@ -1,11 +1,11 @@
 #!/bin/sh
-# Build the image: build.sh [wheel|patch-only|source] [-t NAME[:TAG]] [further `docker build` arguments]
+# Build the image: build.sh [wheel|patch-only|source] [-t NAME[:TAG]] [additional `docker build` arguments]
 #
-# wheel (default)  vLLM's official wheel and all it needs, by hash, on Ubuntu 24.04; minutes
+# wheel (default)  vLLM's official wheel and its dependencies, by hash, on Ubuntu 24.04; minutes
 # patch-only       FROM an image that has vLLM: --build-arg BASE_IMAGE=… (default vllm/vllm-openai:v0.33.0)
 # source           vLLM compiled for the GB10; hours
 #
-# --build-arg BASE_DIGEST=sha256:… pins the base. After the build the labels that only the finished image can tell are
+# --build-arg BASE_DIGEST=sha256:… pins the base. After the build the labels that need the finished image are
 # added: the mode, the vLLM version, and the digests of the patch manifest and of the SBOM.
 set -eu
 

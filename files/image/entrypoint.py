@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Entry point of the image: `serve [vllm arguments…]`, or any other command as it is.
+"""Entry point of the image: `serve [vllm arguments…]`, or any other command unchanged.
 
 `serve` turns these variables into one `vllm serve` command and replaces itself with it, so that the
 container has one process and signals reach vLLM:
@@ -11,7 +11,7 @@ container has one process and signals reach vLLM:
   MAX_MODEL_LEN          vLLM's default; a number, 32k, or auto
   GPU_MEMORY_UTIL        0.8: vLLM's own default is above 0.9, which can freeze a GB10's host
   MAX_NUM_SEQS           vLLM's default
-  VLLM_EXTRA_ARGS        further arguments, quoted as for a shell; JSON may stand without quotes
+  VLLM_EXTRA_ARGS        additional arguments, quoted as in a shell; JSON needs no quotes
   RAY_START              arguments of a `ray start` that runs before vLLM, on the head of a Ray cluster
 
 Everything else of vLLM is an argument, after `serve` or in VLLM_EXTRA_ARGS; an argument wins over its variable.
@@ -68,7 +68,7 @@ _SECRET = re.compile(r"--(?:.*-)?(?:api-key|token|password|secret)$")
 
 
 class Refused(Exception):
-    """One sentence: what is wrong, where, and how to mend it."""
+    """One sentence: what is wrong, where, and how to fix it."""
 
 
 def _say(text: str) -> None:
@@ -76,7 +76,7 @@ def _say(text: str) -> None:
 
 
 def split_words(text: str) -> list[str]:
-    """Split like a shell, except that a word that starts with unquoted JSON keeps it as it is."""
+    """Split like a shell, except that a word that starts with unquoted JSON stays unchanged."""
     words: list[str] = []
     at = 0
     while True:
@@ -97,14 +97,14 @@ def split_words(text: str) -> list[str]:
         word = _SHELL_WORD.match(text, at)
         if word is None or (word.end() < len(text) and not text[word.end()].isspace()):
             raise Refused(
-                "VLLM_EXTRA_ARGS has a quote that is not closed, or ends in a backslash: quote it as for a shell."
+                "VLLM_EXTRA_ARGS has a quote that is not closed, or ends in a backslash: quote it as in a shell."
             )
         words.append("".join(shlex.split(word.group())))
         at = word.end()
 
 
 def flag_of(argument: str) -> str:
-    """`--swap_space=16` -> `--swap-space`; a word that is no flag -> ''."""
+    """`--swap_space=16` -> `--swap-space`; a word that is not a flag -> ''."""
     return argument.split("=", 1)[0].replace("_", "-") if argument.startswith("--") else ""
 
 
@@ -124,7 +124,7 @@ def installed_version() -> tuple[int, int] | None:
 
 
 def drop_removed(arguments: list[str], version: tuple[int, int] | None) -> list[str]:
-    """Take out the flags that the installed vLLM no longer knows, with a warning for each."""
+    """Remove the flags that the installed vLLM no longer has, with one warning per flag."""
     kept: list[str] = []
     rest = list(arguments)
     while rest:
@@ -148,7 +148,7 @@ def _fraction(text: str) -> bool:
     return bool(re.fullmatch(r"0?\.\d+|1(\.0*)?", text)) and float(text) > 0
 
 
-#: variable -> (flag, default, test, what a good value is)
+#: variable -> (flag, default, test, description of a valid value)
 VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
     "HOST": ("--host", "0.0.0.0", lambda t: bool(re.fullmatch(r"[\w.:%-]+", t)), "an address or host name"),
     "PORT": ("--port", "8000", _whole(1, 65535), "a port from 1 to 65535"),
@@ -163,7 +163,7 @@ VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
         "--gpu-memory-utilization",
         "0.8",
         _fraction,
-        "a share above 0 and up to 1, such as 0.8",
+        "a fraction above 0 and up to 1, such as 0.8",
     ),
     "MAX_NUM_SEQS": ("--max-num-seqs", "", _whole(1, 1_000_000), "a whole number from 1"),
 }
@@ -172,7 +172,7 @@ VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
 def serve_command(
     arguments: list[str], env: MutableMapping[str, str], version: tuple[int, int] | None
 ) -> list[str]:
-    """The `vllm serve …` command for these arguments and variables; Refused with one sentence."""
+    """The `vllm serve …` command for these arguments and variables; Refused with one sentence if they are wrong."""
     model = env.get("MODEL", "").strip()
     extra = split_words(env.get("VLLM_EXTRA_ARGS", ""))
     if arguments and not arguments[0].startswith("-"):
@@ -183,12 +183,14 @@ def serve_command(
     given = drop_removed([*extra, *arguments], version)
     flags = {flag_of(word) for word in given}
     if not model and "--model" not in flags and not flags & {"--help", "-h"} and "-h" not in given:
-        raise Refused("MODEL is not set: give -e MODEL=<Hugging Face id or directory in the container>.")
+        raise Refused(
+            "MODEL is not set: set it with -e MODEL=<Hugging Face id or directory in the container>."
+        )
     command = ["vllm", "serve", *([model] if model else [])]
-    for name, (flag, default, good, wanted) in VARIABLES.items():
+    for name, (flag, default, is_valid, expected) in VARIABLES.items():
         value = env.get(name, "").strip()
-        if value and not good(value):
-            raise Refused(f"{name}={value!r} is not {wanted}.")
+        if value and not is_valid(value):
+            raise Refused(f"{name}={value!r} is not {expected}.")
         if flag in flags or (name == "GPU_MEMORY_UTIL" and not value and "--kv-cache-memory-bytes" in flags):
             continue
         if value or default:
@@ -217,10 +219,10 @@ def masked(command: list[str]) -> list[str]:
 
 
 def prepare_environment(env: MutableMapping[str, str]) -> None:
-    """Take our own variables out (vLLM warns of unknown VLLM_* ones), check the switches, part the caches.
+    """Remove our own variables (vLLM warns about unknown VLLM_* ones), check the switches, separate the caches.
 
-    vLLM keys its compiled graphs by its own variables only, so runs with other routes get a cache
-    directory of their own: otherwise an A/B of the switches would load the other side's graph.
+    vLLM keys its compiled graphs by its own variables only, so runs with other routes get their own
+    cache directory: otherwise an A/B test of the switches would load the other side's graph.
     """
     for name in (*OWN_VARIABLES, "VLLM_PORT"):
         if env.pop(name, None) is not None and name == "VLLM_PORT":
@@ -234,7 +236,7 @@ def prepare_environment(env: MutableMapping[str, str]) -> None:
     assumed = env.get("DGX_VLLM_ASSUME_CAPABILITY", "").strip()
     if assumed:
         if not re.fullmatch(r"\d+\.\d+", assumed):
-            raise Refused(f"DGX_VLLM_ASSUME_CAPABILITY={assumed!r} is no capability: write it like 12.1.")
+            raise Refused(f"DGX_VLLM_ASSUME_CAPABILITY={assumed!r} is not a capability: write it as 12.1.")
         routes.append(f"assumed-{assumed}")
     if routes != list(SWITCHES.values()):
         root = env.get("VLLM_CACHE_ROOT") or str(Path(env.get("HOME", "/root")) / ".cache" / "vllm")
@@ -244,7 +246,7 @@ def prepare_environment(env: MutableMapping[str, str]) -> None:
 
 
 def start_ray(arguments: str) -> None:
-    """Ray's processes in the background of this container; Refused when they do not start."""
+    """Start Ray's processes in the background of this container; Refused if they do not start."""
     if not arguments:
         return
     command = ["ray", "start", *split_words(arguments)]
@@ -253,14 +255,14 @@ def start_ray(arguments: str) -> None:
         status = subprocess.run(command, check=False).returncode
     except FileNotFoundError as error:
         raise Refused(
-            "RAY_START is set and this image has no Ray: build it with Ray, or use vLLM's own executor (mp)."
+            "RAY_START is set, but this image has no Ray: build it with Ray, or use vLLM's own executor (mp)."
         ) from error
     if status:
-        raise Refused(f"`ray start` ended with {status}: its output above says why.")
+        raise Refused(f"`ray start` exited with {status}: see its output above.")
 
 
 def main(argv: list[str]) -> int:
-    """Replace this process with the command; returns only when it was refused."""
+    """Replace this process with the command; returns only if it was refused."""
     command = argv or ["serve"]
     try:
         if command[0] == "serve":
@@ -270,7 +272,7 @@ def main(argv: list[str]) -> int:
             start_ray(ray)
             if any(flag_of(word) == "--api-key" for word in command):
                 _say(
-                    "warning: --api-key shows in the process list; set VLLM_API_KEY in the environment instead"
+                    "warning: --api-key is visible in the process list; set VLLM_API_KEY in the environment instead"
                 )
             _say("exec: " + shlex.join(masked(command)))
         elif command[0].startswith("-"):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Container health: GET /health where the server listens; exit 0 when it answers 200.
+"""Container health: GET /health where the server listens; exit 0 if the answer is 200.
 
-Host and port come from the command line of process 1, so they follow PORT, HOST and arguments alike. A container
+Host and port come from the command line of process 1, so they follow PORT and HOST as well as arguments. A container
 that serves nothing (another command, or a headless rank) is healthy as long as it runs.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def target(words: list[str], env: dict[str, str]) -> str | None:
-    """URL to ask, or None when this command line serves no HTTP."""
+    """URL to ask, or None if this command line serves no HTTP."""
     if "serve" not in words or "--headless" in words:
         return None
     host, port = env.get("HOST", ""), env.get("PORT", "") or "8000"

@@ -3,7 +3,7 @@
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
 /app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero,
-with one sentence, when a route is not in place. Run it again and nothing changes. Standard library only.
+with one sentence, if a route is not in place. Running it again changes nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ def copy_configs(source: Path, package: Path) -> list[str]:
     target = package / MOE_CONFIGS
     if not target.is_dir():
         raise PatchError(
-            f"{target} is missing: this vLLM keeps its MoE configurations elsewhere; teach install_patch.py."
+            f"{target} is missing: this vLLM keeps its MoE configurations elsewhere; adapt install_patch.py."
         )
     copied = []
     for path in sorted(source.glob("E=*.json")):
         try:
             keys = set(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise PatchError(f"{path} is not JSON ({error}): mend or remove it.") from None
-        strange = sorted(key for key in keys - {"triton_version"} if not key.isdigit())
-        if strange:
+            raise PatchError(f"{path} is not JSON ({error}): fix or remove it.") from None
+        unknown = sorted(key for key in keys - {"triton_version"} if not key.isdigit())
+        if unknown:
             raise PatchError(
-                f"{path} has the key {strange[0]!r}, which vLLM cannot read: keys are batch sizes."
+                f"{path} has the key {unknown[0]!r}, which vLLM cannot read: keys must be batch sizes."
             )
         shutil.copyfile(path, target / path.name)
         (target / path.name).chmod(0o644)
         copied.append(path.name)
     if not copied:
-        raise PatchError(f"{source} holds no E=….json file: the build context is incomplete.")
+        raise PatchError(f"{source} has no E=….json file: the build context is incomplete.")
     return copied
 
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Wheel mode, step by step: install_vllm.sh system|wheels|ray. On a base that has vLLM (patch-only mode) the first two do
+# Wheel mode, step by step: install_vllm.sh system|wheels|ray. On a base with vLLM (patch-only mode) the first two do
 # nothing.
 #
 # system   Ubuntu's packages and the virtual environment /opt/venv
-# wheels   vLLM and all it needs, by hash from vllm.txt beside this file; what was installed goes to wheels.json
-# ray      Ray, when $RAY is "yes" and the base has none: by hash from ray.txt, on any base with Python 3.12
+# wheels   vLLM and its dependencies, by hash from vllm.txt next to this file; wheels.json records what was installed
+# ray      Ray, if $RAY is "yes" and the base has none: by hash from ray.txt, on any base with Python 3.12
 set -eu
 
 die() { echo "install_vllm: $*" >&2; exit 2; }
@@ -16,7 +16,7 @@ export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=i
 
 has_vllm() { python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("vllm") is None)' 2>/dev/null; }
 
-# record: add what pip's report says was installed to wheels.json, which the SBOM is made from.
+# record: add what pip's report lists as installed to wheels.json, the source of the SBOM.
 record() {
   python3 - "$wheels" <<'PYTHON'
 import json, os, sys, urllib.parse
@@ -62,14 +62,14 @@ case "${1:-}" in
     cuda=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
     [ -x "$cuda/bin/nvcc" ] || die "The wheels brought no $cuda/bin/nvcc: is nvidia-cuda-nvcc still in vllm.txt?"
     ln -sfn "$cuda" /usr/local/cuda
-    # The linker wants lib64 and names without a version, nvcc the former beside its bin.
+    # The linker needs lib64 and names without a version, nvcc needs lib64 next to its bin.
     mkdir -p "$cuda/lib64"
     for library in "$cuda"/lib/*; do
       name=${library##*/}
       ln -sf "../lib/$name" "$cuda/lib64/$name"
       case $name in *.so.*) ln -sf "../lib/$name" "$cuda/lib64/${name%%.so.*}.so" ;; esac
     done
-    # In parallel, which pip does not do; some packages ship templates that are no Python.
+    # In parallel, which pip does not do; some packages ship templates that are not Python.
     python3 -m compileall -q -j 0 /opt/venv/lib >/dev/null 2>&1 || true
     ;;
   ray)
@@ -81,9 +81,9 @@ case "${1:-}" in
     if python3 -c 'import ray' 2>/dev/null; then echo "install_vllm: the base has Ray"; exit 0; fi
     python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' ||
       die "ray.txt is for Python 3.12 and this base has $(python3 --version): leave RAY out."
-    # Its other needs are vLLM's too. The report goes into the list of wheels in wheel mode only.
+    # vLLM has its other dependencies too. The report goes into the list of wheels in wheel mode only.
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-deps --require-hashes --report /tmp/report.json -r "$here/ray.txt"
-    python3 -c 'import ray' || die "Ray was installed and cannot be imported: does this base lack one of vLLM's packages?"
+    python3 -c 'import ray' || die "Ray was installed but cannot be imported: does this base lack one of vLLM's packages?"
     if [ -f "$wheels" ]; then record; fi
     ;;
   *) die "There is no step '${1:-}': use system, wheels or ray." ;;

@@ -1,5 +1,7 @@
 """The image's bill of materials: CycloneDX 1.6 JSON of what is really installed, written by the patch layer.
 
+Ours because it is deterministic and works with the classic builder; the usual answers are syft and BuildKit.
+
 Python distributions come from their metadata, with the sha256 of the wheel where wheel mode recorded one
 (wheels.json), Debian packages from dpkg's status file. vLLM's entry says which of its files were patched. The same
 image gives the same bytes: no time, and a serial number made from the content. Standard library only.
@@ -39,7 +41,7 @@ def _licenses(metadata: Any) -> list[dict[str, Any]]:
 def python_components(
     distributions: Iterable[importlib.metadata.Distribution], wheels: dict[str, dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """A component for each installed distribution, by name; the first on the path counts."""
+    """One component per installed distribution, sorted by name; the first on the path counts."""
     recorded = {_key(name): wheel for name, wheel in wheels.items()}
     found: dict[str, dict[str, Any]] = {}
     for distribution in distributions:
@@ -65,7 +67,7 @@ def python_components(
 
 
 def debian_components(status: Path, os_release: Path) -> list[dict[str, Any]]:
-    """A component for each installed Debian package; none on another kind of base."""
+    """One component per installed Debian package; none on a base without dpkg."""
     if not status.is_file():
         return []
     release = os_release.read_text(encoding="utf-8") if os_release.is_file() else ""
@@ -85,7 +87,7 @@ def debian_components(status: Path, os_release: Path) -> list[dict[str, Any]]:
 
 
 def note_patches(components: list[dict[str, Any]], manifest: dict[str, Any]) -> None:
-    """Say in vLLM's component that its source was changed, and where."""
+    """Record in vLLM's component that its source was changed, and where."""
     changed = [
         f"{route['file']} {route['function']}() sha256 {route['sha256_before']} -> {route['sha256_after']}"
         for route in manifest["routes"]

@@ -1,8 +1,7 @@
-"""Action plugin of dgx_vllm_health: waits on the operator's side, with progress, and judges the result.
+"""Action plugin of dgx_vllm_health: waits on the operator's side, shows progress and evaluates the result.
 
-The module looks once; the waiting is here, so that the operator sees how far the server is and no connection
-is held
-open for the half hour that weights may take to load.
+The module looks once. The waiting is here, so that the operator sees how far the server is and no connection is
+held open for the half hour that weights may take to load.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ class Progress:
         self._last: tuple[str, str] | None = None
         self._at = 0.0
 
-    def tell(self, probe: Result) -> None:
-        """Print where the server is, unless that was said just now."""
+    def report(self, probe: Result) -> None:
+        """Print how far the server is, unless that was printed just now."""
         state = (str(probe.get("phase", "")), str(probe.get("progress", "")))
         if state == self._last and self._clock() - self._at < REPEAT_S:
             return
@@ -62,8 +61,7 @@ def describe(probe: Result) -> str:
 def wait(look: Look, progress: Progress, timeout: float, interval: float, clock: Any = time) -> Result:
     """Look until the server is ready, its unit has failed or `timeout` seconds are over; the last probe.
 
-    The restart counter of the first look is the base: a higher one later means that the server died and came
-    back.
+    The restart counter of the first look is the base: a higher one later means that the server died and came back.
     """
     begun = clock.monotonic()
     restarts = -1
@@ -78,38 +76,34 @@ def wait(look: Look, progress: Progress, timeout: float, interval: float, clock:
         if waited + interval > timeout:
             probe["timed_out"] = timeout > 0
             return probe
-        progress.tell(probe)
+        progress.report(probe)
         clock.sleep(interval)
 
 
-def judge(result: Result, host: str, own: dict[str, Any], check_mode: bool) -> Result:
+def evaluate(result: Result, host: str, own: dict[str, Any], check_mode: bool) -> Result:
     """Turn what the module found into a task result: failed or not, and one message."""
     if "phase" not in result:
         return result
+    for row in result.get("checks", []):
+        row["where"] = host
     summary = str(result.get("summary", ""))
     result["msg"] = f"{host}: {summary}"
     if result.get("timed_out"):
         result["msg"] = (
-            f"{host}: the server did not answer within {own['timeout']} s, it was still {describe(result)}."
-            " Raise dgx_vllm_health_timeout if it makes progress, else read its log with journalctl on the"
-            " node."
+            f"{host}: the server did not answer within {own['timeout']} s; its last phase was {describe(result)}."
+            " Raise dgx_vllm_health_timeout if it makes progress; otherwise read its log with journalctl on the node."
         )
     if own["mode"] == "probe":
         return result
     if check_mode:
-        if not result.get("unit_exists"):
-            return {
-                **result,
-                "skipped": True,
-                "skip_reason": "there is no such unit yet; check mode installs none",
-            }
-        if not result.get("ready"):
-            return {
-                **result,
-                "skipped": True,
-                "skip_reason": "the server is not up, and check mode does not wait",
-            }
-        return result
+        reason = (
+            "there is no such unit yet; check mode does not install one"
+            if not result.get("unit_exists")
+            else "the server is not up, and check mode does not wait"
+            if not result.get("ready")
+            else ""
+        )
+        return {**result, "skipped": True, "skip_reason": reason} if reason else result
     if not result.get("healthy") and own["fail"]:
         result["failed"] = True
     return result
@@ -129,7 +123,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
-        """Wait, check, judge."""
+        """Wait, check, evaluate."""
         variables = task_vars or {}
         result: Result = super().run(tmp, variables)
         host = str(variables.get("inventory_hostname", "node"))
@@ -150,4 +144,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             waited = probe["waited_s"]
             probe = {**look("full", int(probe["n_restarts"])), "waited_s": waited}
         result.update(probe)
-        return judge(result, host, own, check_mode)
+        return evaluate(result, host, own, check_mode)

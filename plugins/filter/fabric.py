@@ -10,11 +10,11 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sentences
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import as_findings, table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import diagnosis as fabric_diagnosis
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.history import extended, figures
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import address_commands
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.text_table import preflight_table
 
 MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
 
@@ -35,10 +35,7 @@ def fabric_diagnosis_filter(
 
 def fabric_table(findings: Sequence[Mapping[str, Any]], width: int = 110) -> str:
     """The findings as a table, one group a node, link or replica; what was measured is always shown."""
-    places: dict[str, list[Mapping[str, Any]]] = {}
-    for finding in findings:
-        places.setdefault(str(finding["where"]), []).append(finding)
-    return preflight_table(places, int(width), MEASURED)
+    return table(as_findings(findings), int(width), MEASURED)
 
 
 def fabric_netplan(

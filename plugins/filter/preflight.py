@@ -1,4 +1,4 @@
-"""Filters over what dgx_vllm_state read: the preflight verdicts and their table."""
+"""Filters over what the nodes of a run have reported: the preflight findings and their table."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import preflight as judge
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.drift import drift, served_drift
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.fabric import fabric_rows
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.text_table import preflight_table as render
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import as_findings, table
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight import checks, drift, fabric
+
+Row = dict[str, str]
+"""A finding as a dictionary: where, check, status, found, reason, remedy."""
 
 
-def preflight(state: Any, settings: Any) -> list[dict[str, str]]:
-    """Rows of check, status, found, reason, remedy."""
+def preflight(state: Any, settings: Any, host: str = "") -> list[Row]:
+    """The findings about one node."""
     if not isinstance(state, Mapping) or not isinstance(settings, Mapping):
         raise AnsibleFilterError(
-            "preflight wants the `state` of dgx_vllm_state and a dictionary of settings, "
+            "preflight needs the `state` of dgx_vllm_state and a dictionary of settings, "
             f"not {type(state).__name__} and {type(settings).__name__}; see ansible-doc."
         )
-    return [row._asdict() for row in judge(state, settings)]
+    return [finding._asdict() for finding in checks.preflight(state, settings, host)]
 
 
 def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -36,32 +37,33 @@ def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dic
 
 
 def preflight_drift(
-    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
-) -> list[dict[str, str]]:
-    """Rows about what the nodes of a replica must have in common; nodes that this run did not read do not count."""
-    return [row._asdict() for row in drift(_nodes(hostvars, members), settings)]
+    hostvars: Mapping[str, Any], members: Sequence[str], settings: Mapping[str, Any], host: str = ""
+) -> list[Row]:
+    """The findings about what the nodes of a replica must have in common; unread nodes are left out."""
+    return [finding._asdict() for finding in drift.drift(_nodes(hostvars, members), settings, host)]
 
 
 def preflight_served_drift(
-    hostvars: Mapping[str, Any], members: Sequence[str], settings: Any
-) -> list[dict[str, str]]:
-    """Rows about image and model of a replica's nodes, once the stages that bring them are over."""
-    return [row._asdict() for row in served_drift(_nodes(hostvars, members), settings)]
+    hostvars: Mapping[str, Any], members: Sequence[str], settings: Mapping[str, Any], host: str = ""
+) -> list[Row]:
+    """The findings about image and model of a replica's nodes, after the stages that bring them."""
+    return [finding._asdict() for finding in drift.served_drift(_nodes(hostvars, members), settings, host)]
 
 
-def preflight_fabric(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows about the rails that are planned for a node."""
-    return [one._asdict() for one in fabric_rows(facts, row)]
+def preflight_fabric(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Row]:
+    """The findings about the rails that are planned for a node."""
+    return [finding._asdict() for finding in fabric.fabric_findings(facts, row)]
 
 
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:
-    """The rows of every host as one plain table."""
+    """The findings of every host as one plain table."""
     if not isinstance(rows_by_host, Mapping):
         raise AnsibleFilterError(
-            "preflight_table wants a dictionary of host name to preflight rows, "
+            "preflight_table needs a dictionary of host name to preflight rows, "
             f"not {type(rows_by_host).__name__}; write `{{inventory_hostname: rows}} | preflight_table`."
         )
-    return render(rows_by_host, int(width))
+    findings = [finding for host, rows in rows_by_host.items() for finding in as_findings(rows, host)]
+    return table(findings, int(width))
 
 
 class FilterModule:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import compare
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import as_findings, sentence
 
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 DOCKER_HUB = "https://index.docker.io/v1/"
@@ -25,12 +26,8 @@ def explain_text(output: str) -> str:
 
 
 def preflight_sentences(rows: Iterable[Mapping[str, str]], host: str) -> list[str]:
-    """One sentence a row of `preflight`: where, what is wrong, how to mend it."""
-    return [
-        " ".join([f"{host}: {row['check']}:", *(f"{part.rstrip('.')}." for part in parts if part)])
-        for row in rows
-        for parts in [(row["found"], row["reason"], row["remedy"])]
-    ]
+    """One sentence per row of `preflight`: where, what is wrong, how to fix it."""
+    return [sentence(finding) for finding in as_findings(rows, host)]
 
 
 def systemd_quote(argument: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
 MISSING = 127
@@ -25,7 +25,7 @@ class Completed(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The last line that says something, standard error first; empty when there is none."""
+        """The last line that is not blank, standard error first; empty if there is none."""
         for stream in (self.stderr, self.stdout):
             lines = [line.strip() for line in stream.splitlines() if line.strip()]
             if lines:
@@ -34,19 +34,25 @@ class Completed(NamedTuple):
 
 
 Runner = Callable[[Sequence[str]], Completed]
-"""Takes an argument vector, returns what came of it. Tests pass a fake."""
+"""Takes an argument vector, returns how the command ended. Tests pass a fake."""
 
 
-def run(argv: Sequence[str], timeout: float = 15.0) -> Completed:
-    """Run `argv` in the C locale for at most `timeout` s; a missing tool or a timeout is a return code."""
-    environment = dict(os.environ, LC_ALL="C", PATH=SEARCH_PATH)
+def run(
+    argv: Sequence[str], timeout: float = 15.0, environment: Mapping[str, str] | None = None
+) -> Completed:
+    """Run `argv` in the C locale for at most `timeout` s; a missing tool or a timeout is a return code.
+
+    `environment` holds variables that the command gets on top of this process's own, for what must not be
+    readable in an argument.
+    """
+    variables = {**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH, **(environment or {})}
     try:
         done = subprocess.run(
             list(argv),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            env=environment,
+            env=variables,
             timeout=timeout,
         )
     except FileNotFoundError:

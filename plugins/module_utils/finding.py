@@ -32,5 +32,28 @@ def failed(where: str, check: str, found: str, reason: str, remedy: str) -> Find
 
 
 def skipped(where: str, check: str, found: str) -> Finding:
-    """Not asked; `found` says why."""
+    """Not checked; `found` says why."""
     return Finding(where, check, "skip", found)
+
+
+class Check(NamedTuple):
+    """A named check at one place: the same four constructors for code that is given both."""
+
+    where: str
+    name: str
+
+    def passed(self, found: str, reason: str = "") -> Finding:
+        """Nothing to do."""
+        return passed(self.where, self.name, found, reason)
+
+    def warned(self, found: str, reason: str = "", remedy: str = "") -> Finding:
+        """Worth knowing; the run continues."""
+        return warned(self.where, self.name, found, reason, remedy)
+
+    def failed(self, found: str, reason: str = "", remedy: str = "") -> Finding:
+        """The run stops."""
+        return failed(self.where, self.name, found, reason, remedy)
+
+    def skipped(self, found: str) -> Finding:
+        """Not checked; `found` says why."""
+        return skipped(self.where, self.name, found)

@@ -1,9 +1,7 @@
-"""What an error text of vLLM, Docker or the model hub means, and how to mend it.
+"""What an error text of vLLM, Docker or the model hub means, and how to fix it.
 
-One table, read from the top: the first entries are causes, the last ones only say that something failed. The
-texts
-were read from the sources of vLLM 0.14 to 0.33, Docker Engine, the NVIDIA container toolkit and
-huggingface_hub.
+One table, read from the top: the first entries are causes, the last ones only say that something failed. The texts
+were read from the sources of vLLM 0.14 to 0.33, Docker Engine, the NVIDIA container toolkit and huggingface_hub.
 """
 
 from __future__ import annotations
@@ -12,8 +10,8 @@ import re
 from typing import NamedTuple, Pattern
 
 
-class Finding(NamedTuple):
-    """One recognised error: its name, what it means, how to mend it, and the line that gave it away."""
+class Cause(NamedTuple):
+    """A known error recognised in a log: its name, what it means, how to fix it, and the line that shows it."""
 
     id: str
     sentence: str
@@ -22,7 +20,7 @@ class Finding(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Cause and remedy as one piece of text."""
+        """Meaning and remedy."""
         return f"{self.sentence} {self.remedy}"
 
 
@@ -43,7 +41,6 @@ REBUILD = (
     "Build or pull an image whose manifest says patched or upstream for both routes, then run site.yml again."
 )
 
-
 _ERROR = re.compile(r"(?:^|\s)(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception): .+")
 _ECHO = re.compile(r"EngineDeadError|Engine core initialization failed|WorkerProc initialization failed")
 
@@ -57,37 +54,34 @@ TABLE: tuple[Entry, ...] = (
         CUTLASS,
         r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found",
         "FP8 linear layers were sent to CUTLASS, which has no kernel for this GPU in this image.",
-        "Set dgx_vllm_fp8_linear to torch and use a patched image: python3 -m sm121_patch status in the"
-        " container"
-        " says what is patched.",
+        "Set dgx_vllm_fp8_linear to torch and use a patched image:"
+        " `python3 -m sm121_patch status` in the container shows what is patched.",
     ),
     _entry(
         "gpu_driver_hook",
         r"could not select device driver \"\" with capabilities: \[\[gpu\]\]",
-        "Docker has no GPU hook: the NVIDIA container toolkit is missing or Docker was not restarted after"
-        " it came.",
+        "Docker cannot use GPUs: the NVIDIA container toolkit is missing, or"
+        " Docker was not restarted after its installation.",
         "Run site.yml --tags runtime, then systemctl restart docker.",
     ),
     _entry(
         "nvidia_runtime",
         r"unknown or invalid runtime name: nvidia|Unknown runtime specified nvidia",
         "Docker does not know the runtime nvidia.",
-        "Run site.yml --tags runtime: it registers the runtime in /etc/docker/daemon.json and restarts"
-        " Docker.",
+        "Run site.yml --tags runtime: it registers the runtime in /etc/docker/daemon.json and restarts Docker.",
     ),
     _entry(
         "cdi_device",
         r"unresolvable CDI devices|CDI device injection failed",
-        "The container asked for a GPU by CDI and no specification on the node describes it.",
+        "The container asked for a GPU by CDI, and no CDI specification on the node describes one.",
         "Run site.yml --tags runtime, or nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml on the node.",
     ),
     _entry(
         "nvidia_container_cli",
         r"nvidia-container-cli:.*|nvml error: driver not loaded|Failed to initialize NVML",
         "The NVIDIA container toolkit could not reach the driver.",
-        "Run nvidia-smi on the node; if it fails, the running kernel lacks its nvidia module: reboot into"
-        " a kernel"
-        " that has it or reinstall the driver.",
+        "Run nvidia-smi on the node; if it fails, the running kernel lacks its nvidia module:"
+        " reboot into a kernel that has it or reinstall the driver.",
     ),
     _entry(
         "no_gpu",
@@ -99,23 +93,21 @@ TABLE: tuple[Entry, ...] = (
         "memory_free",
         r"Free memory on device .* is less than (?:desired GPU memory utilization|the engine's budget)",
         "Less memory is free than dgx_vllm_gpu_memory_utilization asks for.",
-        "Stop what else uses memory on the node, lower dgx_vllm_gpu_memory_utilization, or set"
+        "Stop other programs that use memory on the node, lower dgx_vllm_gpu_memory_utilization, or set"
         " dgx_vllm_kv_cache_memory_bytes; keep dgx_vllm_drop_page_cache on.",
     ),
     _entry(
         "memory_kv_blocks",
         r"No available memory for the cache blocks",
-        "After the weights no memory is left for the KV cache.",
-        "Raise dgx_vllm_gpu_memory_utilization (not above 0.90), use a smaller model, or spread it over"
-        " more nodes.",
+        "The weights leave no memory for the KV cache.",
+        "Raise dgx_vllm_gpu_memory_utilization (not above 0.90), use a smaller model, or spread it over more nodes.",
     ),
     _entry(
         "kv_cache_too_small",
         r"KV cache is needed, which is larger than the available KV cache memory"
         r"|max seq len \(\d+\) is larger than the maximum number of tokens that can be stored in KV cache",
         "The KV cache is too small for one request of dgx_vllm_max_model_len tokens.",
-        "Lower dgx_vllm_max_model_len, or raise dgx_vllm_gpu_memory_utilization or"
-        " dgx_vllm_kv_cache_memory_bytes.",
+        "Lower dgx_vllm_max_model_len, or raise dgx_vllm_gpu_memory_utilization or dgx_vllm_kv_cache_memory_bytes.",
     ),
     _entry(
         "memory_gpu",
@@ -127,33 +119,33 @@ TABLE: tuple[Entry, ...] = (
         "memory_killed",
         r"\boom-kill\b|Out of memory: Killed process|Memory cgroup out of memory",
         "The kernel killed the server because memory ran out.",
-        "Lower dgx_vllm_gpu_memory_utilization, or raise dgx_vllm_container_memory where it is set.",
+        "Lower dgx_vllm_gpu_memory_utilization, or raise dgx_vllm_container_memory if it is set.",
     ),
     _entry(
         "disk_full",
         r"No space left on device|Not enough free disk space",
         "A disk is full.",
-        "Free space at the models directory, the cache directory or Docker's data root (df -h names the"
-        " full one).",
+        "Free space in the models directory, the cache directory or Docker's data root (df -h shows which is full).",
     ),
     _entry(
         "permission",
         r"\[Errno 13\]|PermissionError: ",
-        "The server may not read or write a file of its own.",
-        "Check owner and mode of the path the line names: the models and cache directories must be the container's.",
+        "The server is not allowed to read or write one of its own files.",
+        "Check owner and mode of the path in the line: the models and cache"
+        " directories must belong to the container's user.",
     ),
     _entry(
         "port_in_use",
         r"\[Errno 98\]|Address already in use|port is already allocated",
-        "The port is taken by another process.",
-        "Stop that process (ss -ltnp names it) or set dgx_vllm_port to a free one.",
+        "Another process uses the port.",
+        "Stop that process (ss -ltnp shows it), or set dgx_vllm_port to a free port.",
     ),
     _entry(
         "argument_unknown",
         r"unrecognized arguments?:.*",
         "vLLM does not know one of its arguments.",
-        "Remove it from dgx_vllm_extra_args or VLLM_EXTRA_ARGS: vllm serve --help=all in the image lists"
-        " what it takes.",
+        "Remove it from dgx_vllm_extra_args or VLLM_EXTRA_ARGS: `vllm serve"
+        " --help=all` in the image lists the known ones.",
     ),
     _entry(
         "argument_invalid",
@@ -163,9 +155,9 @@ TABLE: tuple[Entry, ...] = (
     ),
     _entry(
         "model_gated",
-        r"GatedRepoError|Cannot access gated repo|Access to model .* is restricted|You are trying to access"
-        r" a gated repo",
-        "The model is gated and this token has no access to it.",
+        r"GatedRepoError|Cannot access gated repo|Access to model .* is restricted"
+        r"|You are trying to access a gated repo",
+        "The model is gated, and this token has no access to it.",
         "Accept its licence on the model's page with the account that owns dgx_vllm_hf_token.",
     ),
     _entry(
@@ -179,48 +171,48 @@ TABLE: tuple[Entry, ...] = (
         r"Invalid (?:user token|credentials in Authorization header)"
         r"|401 Client Error.*(?:huggingface|/resolve/|/api/models/)",
         "The model hub refused the token.",
-        "Put a valid token into dgx_vllm_hf_token (vault), or leave it empty for a public model.",
+        "Put a valid token into dgx_vllm_hf_token (Ansible Vault), or leave it empty for a public model.",
     ),
     _entry(
         "model_missing",
         r"RepositoryNotFoundError|Repository Not Found for url"
-        r"|is not a local folder and is not a valid model identifier|Invalid repository ID or local"
-        r" directory specified",
-        "The model hub knows no such model, or hides it from this token.",
+        r"|is not a local folder and is not a valid model identifier"
+        r"|Invalid repository ID or local directory specified",
+        "The model hub does not have this model, or hides it from this token.",
         "Check the spelling of dgx_vllm_model; for a private model set dgx_vllm_hf_token.",
     ),
     _entry(
         "model_offline",
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
         "The server runs offline and a file of the model is not on this node.",
-        "Run site.yml --tags model: it fetches what is missing and checks it.",
+        "Run site.yml --tags model: it downloads what is missing and verifies it.",
     ),
     _entry(
         "model_architecture",
-        r"Model architectures .* (?:are not supported|failed to be inspected)|does not recognize this"
-        r" architecture",
+        r"Model architectures .* (?:are not supported|failed to be inspected)"
+        r"|does not recognize this architecture",
         "This vLLM does not know the model's architecture.",
-        "Use a newer image, or a model that vLLM's list of supported models names.",
+        "Use a newer image, or a model from vLLM's list of supported models.",
     ),
     _entry(
         "model_broken",
         r"SafetensorError|MetadataIncompleteBuffer|HeaderTooLarge|Error while deserializing header",
         "A weight file is damaged.",
-        "Run site.yml --tags model: it compares the checksums and fetches the file again.",
+        "Run site.yml --tags model: it compares the checksums and downloads the file again.",
     ),
     _entry(
         "image_tls",
         r"x509: .*|CERTIFICATE_VERIFY_FAILED|certificate signed by unknown authority",
         "The server's certificate is not trusted by this node.",
-        "Put the CA into /etc/docker/certs.d/HOST[:PORT]/ca.crt for a registry, into the node's trust"
-        " store otherwise.",
+        "Put the CA certificate into /etc/docker/certs.d/HOST[:PORT]/ca.crt for a"
+        " registry, otherwise into the node's trust store.",
     ),
     _entry(
         "image_denied",
         r"pull access denied|unauthorized: (?:authentication|incorrect|access)|no basic auth credentials"
         r"|denied: (?:requested )?access|insufficient_scope",
-        "The registry refused the login or this account may not pull the image.",
-        "Check dgx_vllm_registry_username and dgx_vllm_registry_password (vault), and the image's name.",
+        "The registry refused the login, or this account is not allowed to pull the image.",
+        "Check dgx_vllm_registry_username and dgx_vllm_registry_password (Ansible Vault), and the image's name.",
     ),
     _entry(
         "image_missing",
@@ -234,8 +226,8 @@ TABLE: tuple[Entry, ...] = (
         r"|net/http: (?:request canceled|TLS handshake timeout)|context deadline exceeded"
         r"|Network is unreachable|No route to host|Client\.Timeout exceeded",
         "A server could not be reached from this node.",
-        "Check the node's name resolution, route and proxy; for a site without internet set a mirror"
-        " (dgx_vllm_hf_endpoint) or load the image from a tar (dgx_vllm_image_source: load).",
+        "Check the node's name resolution, route and proxy; at a site without internet set a mirror"
+        " (dgx_vllm_hf_endpoint) or load the image from an archive (dgx_vllm_image_source: load).",
     ),
     _entry(
         "docker_down",
@@ -246,43 +238,43 @@ TABLE: tuple[Entry, ...] = (
     _entry(
         "container_name",
         r"The container name \"[^\"]+\" is already in use",
-        "A container of that name is left from an earlier run.",
-        "docker rm -f the named container, then start the service again.",
+        "A container of that name remains from an earlier run.",
+        "Remove the named container (docker rm -f), then start the service again.",
     ),
     _entry(
         DEFAULT_MOE_CONFIG,
         r"Using default MoE config",
-        "vLLM found no tuned MoE config for this model's shape and uses its sub-optimal default.",
-        "Ship the file the line names in the image, or put it into dgx_vllm_tuned_config_dir"
-        " (python3 -m moe_config name in the image says which file this model wants).",
+        "vLLM found no tuned MoE config for this model's shape and uses its slower default.",
+        "Put the file that the line names into the image or into dgx_vllm_tuned_config_dir "
+        " (`python3 -m moe_config name` in the image prints the file name for this model).",
     ),
     _entry(
         "engine_failed",
         r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed",
         "vLLM's engine did not start.",
-        "The cause stands above this line in the log: journalctl -u dgx-vllm.service.",
+        "The cause is above this line in the log: journalctl -u dgx-vllm.service.",
     ),
 )
 
 ABSENT = {
-    MARKERS_MISSING: Finding(
+    MARKERS_MISSING: Cause(
         MARKERS_MISSING,
         "A marker line that this model should print is missing: the routing patch is not in effect.",
         REBUILD,
         "",
     ),
 }
-"""Causes that are known by what is absent from a log, so that no pattern can find them."""
+"""Causes that show by what a log lacks, so that no pattern can find them."""
 
 
-def explain(text: str) -> list[Finding]:
+def explain(text: str) -> list[Cause]:
     """Every error of the table that `text` shows, most telling first, with the last line that shows it."""
-    found: list[Finding] = []
+    found: list[Cause] = []
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     for entry in TABLE:
         line = next((line for line in reversed(lines) if entry.pattern.search(line)), None)
         if line is not None:
-            found.append(Finding(entry.id, entry.sentence, entry.remedy, line[:400]))
+            found.append(Cause(entry.id, entry.sentence, entry.remedy, line[:400]))
     return found
 
 
@@ -294,7 +286,7 @@ def root_error(text: str) -> str:
 
 
 def remedy_of(name: str) -> str:
-    """The remedy of one entry by its id; a KeyError for an unknown one."""
+    """The remedy of an entry by its id; KeyError for an unknown one."""
     if name in ABSENT:
         return ABSENT[name].remedy
     for entry in TABLE:

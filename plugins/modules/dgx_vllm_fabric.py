@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Read the ConnectX-7 fabric of a node: devices, halves, rails, and what must never become a rail."""
+"""Read the ConnectX-7 fabric of a node: devices, rails, and what must never become a rail."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ module: dgx_vllm_fabric
 short_description: Read the fabric of a GB10 node
 version_added: 0.2.0
 description:
-  - Finds the adapter's half-ports through sysfs by PCI vendor, function and port, never by their names.
-  - Chooses the rails (both half-ports of each cabled port) and says what stands in the way of others.
+  - Finds the adapter's interfaces through sysfs by PCI vendor, function and port, never by their names. On a GB10 each
+    port has two PCIe functions, and so two interfaces.
+  - Chooses the rails (both functions of each cabled port) and says what stands in the way of others.
   - Changes nothing and runs in check mode. Needs nothing on the node but its Python (3.9 or newer) and iproute2.
 author:
   - The dgx_vllm authors (@dgx-vllm)
 options:
   interfaces:
     description:
-      - Interfaces that shall be the rails, in this order. Empty to take the ports in which a half has a link.
-      - An interface of the management network is refused even when it is named here.
+      - Interfaces that are to be the rails, in this order. Empty to take the ports that have a link on a function.
+      - An interface of the management network is refused even if it is named here.
     type: list
     elements: str
     default: []
   management_addresses:
     description:
-      - Addresses or names by which the node is administered, such as C(ansible_host). Their interfaces can be no rails.
+      - Addresses or names by which the node is administered, such as C(ansible_host). Their interfaces cannot be rails.
       - Names are resolved on the node.
-      - Interfaces of default routes and of open ssh sessions never can, named here or not.
+      - Interfaces of default routes and of open ssh sessions cannot be rails either, named here or not.
     type: list
     elements: str
     default: []
-  soft:
-    description: Whether software RDMA (soft-RoCE) counts as an adapter, for tests.
-    type: bool
-    default: false
   rails:
-    description: Planned rails. Where they need all ports, a port without a cable keeps its place.
+    description: Number of planned rails. If they need all ports, a port without a cable keeps its place.
     type: int
     default: 0
   addresses:
@@ -43,7 +40,7 @@ options:
     elements: str
     default: []
   timeout:
-    description: Seconds to wait for the links of I(rails) and for I(addresses) before what is there is returned.
+    description: Seconds to wait for the links of O(rails) and for O(addresses) before what is there is returned.
     type: int
     default: 0
 attributes:
@@ -74,32 +71,33 @@ fabric:
   contains:
     devices:
       description:
-        - Every RDMA device, and every adapter interface that has none, with C(rdma), C(interface), C(kind) (V(nic),
-          V(soft), V(virtual), V(foreign) or V(plain)), C(pci), C(port), C(half), C(twin) (the other half's interface),
-          C(carrier) (null while the interface is down), C(speed_mbit), C(mtu), C(mac), C(master), C(addresses),
-          C(pcie_width), C(pcie_max_width), C(firmware), C(rdma_state), C(rate), C(gids) and C(management).
+        - Every RDMA device, and every adapter interface that has none, with V(rdma), V(interface), V(kind) (V(nic),
+          V(soft), V(virtual), V(foreign) or V(plain)), V(pci), V(port), V(half) (which function of its port),
+          V(twin) (the interface of the other function), V(carrier) (null while the interface is down), V(speed_mbit),
+          V(mtu), V(mac), V(master), V(addresses), V(pcie_width), V(pcie_max_width), V(firmware), V(rdma_state),
+          V(rate), V(gids) and V(management).
       type: list
       elements: dict
       returned: always
     rails:
       description:
-        - The rails in order, each with C(rail) (its number in the plan), C(interface), C(link) (false for a half that
-          is out), C(rdma), C(rdma_port), C(port), C(half) and C(mac).
+        - The rails in order, each with V(rail) (its number in the plan), V(interface), V(link) (false for a function
+          without one), V(rdma), V(rdma_port), V(port), V(half) and V(mac).
       type: list
       elements: dict
       returned: always
     problems:
-      description: Sentences about half-ports that cannot be used as they are.
+      description: Sentences about interfaces that cannot be used as they are.
       type: list
       elements: str
       returned: always
     refused:
-      description: Those of I(problems) about interfaces that are named as rails and can be none.
+      description: Those of RV(fabric.problems) about interfaces that are named as rails and cannot be.
       type: list
       elements: str
       returned: always
     management:
-      description: Interfaces that can be no rail, and what they stand on.
+      description: Interfaces that carry the management network and so cannot be rails, and what they stand on.
       type: list
       elements: str
       returned: always
@@ -117,11 +115,11 @@ fabric:
       elements: str
       returned: always
     memlock:
-      description: Limit of locked memory of this process (C(self)) and of Docker's service (C(docker)).
+      description: Limit of locked memory of this process (V(self)) and of Docker's service (V(docker)).
       type: dict
       returned: always
     down:
-      description: Half-ports that are down, so that nobody knows whether a cable is in them.
+      description: Interfaces of the adapter that are down, so that they do not show whether they have a cable.
       type: list
       elements: str
       returned: always
@@ -130,7 +128,7 @@ fabric:
       type: dict
       returned: always
     netplan:
-      description: C(text) and C(mode) of the rails' netplan file, null without one.
+      description: V(text) and V(mode) of the rails' netplan file, null without one.
       type: dict
       returned: always
     modules_at_boot:
@@ -141,7 +139,7 @@ fabric:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect_rails
 
 
 def main() -> None:
@@ -150,19 +148,19 @@ def main() -> None:
         argument_spec={
             "interfaces": {"type": "list", "elements": "str", "default": []},
             "management_addresses": {"type": "list", "elements": "str", "default": []},
-            "soft": {"type": "bool", "default": False},
             "rails": {"type": "int", "default": 0},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    given = module.params
-    wanted = Wanted(
-        tuple(given["interfaces"]), tuple(given["management_addresses"]), given["soft"], given["rails"]
+    options = Options(
+        tuple(module.params["interfaces"]),
+        tuple(module.params["management_addresses"]),
+        module.params["rails"],
     )
-    found = collect_rails(wanted, given["addresses"], given["timeout"])
-    module.exit_json(changed=False, fabric=found)
+    facts = collect_rails(options, module.params["addresses"], module.params["timeout"])
+    module.exit_json(changed=False, fabric=facts)
 
 
 if __name__ == "__main__":

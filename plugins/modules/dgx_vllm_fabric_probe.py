@@ -15,12 +15,12 @@ author:
   - The dgx_vllm authors (@dgx-vllm)
 options:
   pings:
-    description: Tests with C(from), C(to), C(rail), C(to_rail), C(interface) and C(peer).
+    description: Tests with V(from), V(to), V(rail), V(to_rail), V(interface) and V(peer).
     type: list
     elements: dict
     default: []
   serve:
-    description: Tests to wait for, with C(rdma), C(rdma_port), C(address) and C(port) too.
+    description: Tests to wait for, with V(rdma), V(rdma_port), V(address) and V(port) as well.
     type: list
     elements: dict
     default: []
@@ -62,14 +62,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pings:
-  description: Each ping's C(from), C(to), C(rail), C(to_rail), what came back, C(plain_ok) and C(peer_mac).
+  description: Each ping's V(from), V(to), V(rail), V(to_rail), what came back, V(plain_ok) and V(peer_mac).
   returned: always
   type: list
   elements: dict
 bandwidth:
   description:
-    - Each measurement's C(from), C(to), C(rail), C(to_rail), C(gbits), C(peak_gbits) and C(error).
-    - A server that could not be started is one without figures.
+    - Each measurement's V(from), V(to), V(rail), V(to_rail), V(gbits), V(peak_gbits) and V(error).
+    - A server that could not be started has no figures.
   returned: always
   type: list
   elements: dict
@@ -101,13 +101,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given, root = module.params, Path("/")
+    options, root = module.params, Path("/")
     if module.check_mode:
         module.exit_json(changed=False, pings=[], bandwidth=[])
-    size, iterations, timeout = given["size"], given["iterations"], given["timeout"]
-    unserved = fabric_probe.serve(given["serve"], root, fabric_probe.detached, size, iterations, timeout)
-    pings = fabric_probe.ping_all(given["pings"], run, given["mtu"] - HEADERS)
-    bandwidth = fabric_probe.write_all(given["write"], root, partial(run, timeout=timeout), size, iterations)
+    size, iterations, timeout = options["size"], options["iterations"], options["timeout"]
+    unserved = fabric_probe.serve(options["serve"], root, fabric_probe.detached, size, iterations, timeout)
+    pings = fabric_probe.ping_all(options["pings"], run, options["mtu"] - HEADERS)
+    bandwidth = fabric_probe.write_all(
+        options["write"], root, partial(run, timeout=timeout), size, iterations
+    )
     module.exit_json(changed=False, pings=pings, bandwidth=unserved + bandwidth)
 
 

@@ -1,28 +1,20 @@
 #!/usr/bin/python
-"""Ansible module: the health of the served model on one node."""
-
-# MIT License, see LICENSE.
+"""Check the health of the served model on one node."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import Wanted, examine, key_in
 
 DOCUMENTATION = r"""
 module: dgx_vllm_health
 short_description: Wait for a vLLM service and check that it really serves
-version_added: "0.1.0"
+version_added: 0.1.0
 description:
-  - Waits until the service answers, then checks the unit, the container's image, the patch manifest, the
-    marker
-    lines, the MoE config, the server's endpoints and a completion, and returns each as a fact with its
-    remedy.
-  - While it waits, it prints how far the server is. It ends as soon as the unit has failed, not at the
-    timeout.
+  - Waits until the service answers, then checks the unit, the container's image, the patch manifest, the marker lines,
+    the MoE config, the server's endpoints and a completion, and returns one finding with its remedy per check.
+  - While it waits, it prints how far the server is. It ends as soon as the unit has failed, not at the timeout.
   - Reads only. The node needs its system Python (3.9 or newer), systemd and Docker.
   - In check mode it does not wait and never fails; a missing unit is a skip.
+author:
+  - The dgx_vllm authors (@dgx-vllm)
 options:
   unit:
     description: Name of the systemd unit.
@@ -33,11 +25,11 @@ options:
     type: str
     default: dgx-vllm
   host:
-    description: The address the server listens on; a wildcard address is asked through loopback.
+    description: The address that the server listens on; a wildcard address is reached through loopback.
     type: str
     default: 127.0.0.1
   port:
-    description: The port the server listens on.
+    description: The port that the server listens on.
     type: int
     default: 8000
   api_key:
@@ -46,25 +38,24 @@ options:
     default: ""
   api_key_file:
     description:
-      - An environment file on the node whose C(VLLM_API_KEY) is the key where O(api_key) is empty. A release that
-        is older than the key of today has its own in its C(vllm.env).
+      - An environment file on the node. Its C(VLLM_API_KEY) is used if O(api_key) is empty. A release that is older
+        than the current key has its own in its C(vllm.env).
     type: str
     default: ""
   model:
-    description: The served name that must be listed and completes a prompt; empty takes the first one listed.
+    description: The served name that must be listed and must complete a prompt. If empty, the first one listed.
     type: str
     default: ""
   model_path:
-    description: The model as the container sees it, a directory or a hub id; empty takes MODEL of the
-      container.
+    description: The model as the container sees it, a directory or a hub ID. If empty, C(MODEL) of the container.
     type: str
     default: ""
   tensor_parallel_size:
-    description: Number of GPUs one copy of the model is spread over. It is part of the MoE config's name.
+    description: Number of GPUs that one copy of the model is spread over. It is part of the MoE config's name.
     type: int
     default: 1
   image_id:
-    description: The image ID the container must run (C(sha256:...)); empty accepts any.
+    description: The image ID that the container must run, V(sha256:...). If empty, any.
     type: str
     default: ""
   moe_config_required:
@@ -72,7 +63,7 @@ options:
     type: bool
     default: true
   completion_timeout:
-    description: Seconds in which a completion of eight tokens must be answered.
+    description: Seconds within which a completion of eight tokens must be answered.
     type: float
     default: 60
   fp8_linear:
@@ -86,13 +77,14 @@ options:
     choices: [triton, auto]
     default: triton
   serves:
-    description: Whether this node has the API. Of a replica only the head has it; the others skip the requests.
+    description: Whether this node has the API. In a replica only the head has it; the other nodes skip the requests.
     type: bool
     default: true
   watch:
     description:
-      - The file that the watch of a replica keeps its knowledge in; empty for a node that serves alone.
-      - With it, a unit that is down until all nodes start together has not failed, and the watch's restarts count.
+      - The state file of the replica's watch. Empty for a standalone node.
+      - With it, a unit that is down until all nodes start together has not failed, and the restarts of the watch count
+        instead of systemd's.
     type: str
     default: ""
   watch_unit:
@@ -101,20 +93,21 @@ options:
     default: dgx-vllm-watch.service
   evidence:
     description:
-      - The RV(evidence) of an earlier healthy check. It stands in for the start of this run's log, where the
-        journal
-        no longer has it, and only for the same run of the unit.
+      - The RV(evidence) of an earlier healthy check. It replaces the start of this run's log if the journal no longer
+        has it, and only for the same run of the unit.
     type: dict
     default: {}
   mode:
-    description: V(full) runs every check once the server answers; V(probe) only says how far it is and does
-      not wait.
+    description:
+      - V(full) runs every check once the server answers.
+      - V(probe) only reports how far the server is and does not wait.
     type: str
     choices: [probe, full]
     default: full
   restarts_before:
-    description: A restart counter; a higher one now means that the unit has failed since. V(-1) compares
-      nothing.
+    description:
+      - An earlier restart counter. A higher one now means that the unit has failed since.
+      - V(-1) compares nothing.
     type: int
     default: -1
   timeout:
@@ -122,7 +115,7 @@ options:
     type: int
     default: 0
   interval:
-    description: Seconds between two looks while waiting.
+    description: Seconds between two probes while waiting.
     type: float
     default: 5
   fail:
@@ -133,8 +126,9 @@ attributes:
   check_mode:
     description: Reads only.
     support: full
-author:
-  - dgx-vllm contributors (@dgx-vllm)
+  diff_mode:
+    description: Reports what changed. This module changes nothing.
+    support: none
 """
 
 EXAMPLES = r"""
@@ -156,15 +150,17 @@ healthy:
   type: bool
   returned: always
 ready:
-  description: Whether the server answers /health and its log says that it serves.
+  description: Whether the server answers C(/health) and its log says that it serves.
   type: bool
   returned: always
 failed_unit:
-  description: Whether the unit has failed, is not there, waits for a restart, or restarted since.
+  description: Whether the unit has failed, does not exist, waits for a restart, or has restarted since the first probe.
   type: bool
   returned: always
 phase:
-  description: starting, loading weights, compiling, warming up, serving or failed, read from the log.
+  description: >-
+    V(starting), V(loading weights), V(compiling), V(warming up), V(serving), V(restarting) or V(failed), read from the
+    log, the watch and the unit.
   type: str
   returned: always
 progress:
@@ -177,24 +173,26 @@ elapsed_s:
   type: int
   returned: always
 invocation_id:
-  description: systemd's id of this run of the unit.
+  description: systemd's ID of this run of the unit.
   type: str
   returned: always
 n_restarts:
-  description: systemd's restart counter.
+  description: systemd's restart counter, or in a replica that of the watch.
   type: int
   returned: always
 checks:
-  description: One row a check with the keys check, status (pass, warn, fail or skip), found and remedy.
+  description: >-
+    One finding per check with the keys C(where) (the host), C(check), C(status) (V(pass), V(warn), V(fail) or V(skip)),
+    C(found), C(reason) and C(remedy).
   type: list
   elements: dict
   returned: always
 summary:
-  description: One sentence; for a failure the failed checks and their remedies.
+  description: One sentence; after a failure the failed checks and their remedies.
   type: str
   returned: always
 findings:
-  description: Known errors in the log with the keys id, sentence, remedy and line.
+  description: Known errors in the log with the keys C(id), C(sentence), C(remedy) and C(line).
   type: list
   elements: dict
   returned: always
@@ -208,10 +206,16 @@ log_tail:
   elements: str
   returned: always
 evidence:
-  description: What this run's log showed, to be given to a later check as O(evidence); empty unless healthy.
+  description: What this run's log showed, for O(evidence) of a later check; empty unless healthy.
   type: dict
   returned: always
 """
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import examine, key_in
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Wanted
 
 
 def argument_spec() -> dict[str, Any]:
@@ -251,7 +255,7 @@ def main() -> None:
     if key:
         module.no_log_values.add(key)
     wanted = Wanted(**{**given, "api_key": key})
-    module.exit_json(changed=False, **examine(module.params["mode"], wanted, module.params["evidence"]))
+    module.exit_json(changed=False, **examine(module.params["mode"], wanted))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ short_description: Resolve the tag of a container image to its digest
 version_added: 0.1.0
 description:
   - Asks the registry once, so that every node can then pull the same digest.
-  - The digest is that of the index when the image has several architectures. Nothing is pulled.
+  - The digest is that of the index if the image has several architectures. Nothing is pulled.
   - >-
     Certificates are read as Docker reads them, from C(/etc/docker/certs.d/HOST[:PORT]/). Plain HTTP is used
     only for loopback addresses without such certificates.
@@ -30,7 +30,7 @@ options:
     type: str
     default: ""
   certificates_dir:
-    description: Directory with one subdirectory of certificates a registry.
+    description: Directory with one subdirectory of certificates per registry.
     type: path
     default: /etc/docker/certs.d
   timeout:
@@ -96,11 +96,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
+    options = module.params
     try:
-        reference = parse(given["image"])
+        reference = parse(options["image"])
         registry = Registry(
-            reference, given["username"], given["password"], Path(given["certificates_dir"]), given["timeout"]
+            reference,
+            options["username"],
+            options["password"],
+            Path(options["certificates_dir"]),
+            options["timeout"],
         )
         digest = registry.digest()
     except (ValueError, RegistryError) as error:

@@ -1,34 +1,23 @@
 #!/usr/bin/python
-"""Ansible module: a model's weights, present and verified on one node."""
-
-# MIT License, see LICENSE.
+"""Make a model's weights present and verified on a node."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download import (
-    ModelError,
-    Request,
-    ensure,
-)
 
 DOCUMENTATION = r"""
 module: dgx_vllm_model
 short_description: Make a model's weights present and verified
-version_added: "0.1.0"
+version_added: 0.1.0
 description:
-  - Asks the model hub for the commit and the files of a revision, fetches what is missing with C(hf
-    download) in the
+  - Asks the model hub for the commit and the files of a revision, fetches what is missing with C(hf download) in the
     given image, compares every checksum, and records the result.
   - A run after an interrupted one keeps the files that are complete. A recorded model is not asked for again, so an
-    unchanged run needs
-    no network; a branch stays at the commit that was fetched first.
+    unchanged run needs no network; a branch stays at the commit that was fetched first.
   - A cache that was copied to the node is verified and recorded, also without a network.
+author:
+  - The dgx_vllm authors (@dgx-vllm)
 options:
   model:
-    description: The model's id on the hub.
+    description: The model's ID on the hub.
     type: str
     required: true
   revision:
@@ -36,11 +25,11 @@ options:
     type: str
     default: main
   models_dir:
-    description: The node's model cache (HF_HOME).
+    description: The node's model cache, used as E(HF_HOME).
     type: path
     default: /var/lib/dgx-vllm/models
   image:
-    description: An image on the node that has C(hf). Needed when something must be fetched.
+    description: An image on the node that has C(hf). Needed if something must be fetched.
     type: str
     default: ""
   endpoint:
@@ -48,7 +37,7 @@ options:
     type: str
     default: https://huggingface.co
   token:
-    description: The hub's access token, if the model wants one.
+    description: The hub's access token, if the model needs one.
     type: str
     default: ""
   timeout:
@@ -61,10 +50,11 @@ options:
     default: /var/lib/dgx-vllm
 attributes:
   check_mode:
-    description: Asks the hub and says what would be fetched; fetches and writes nothing.
+    description: Can run in check mode. It then says what would be fetched.
     support: full
-author:
-  - dgx-vllm contributors (@dgx-vllm)
+  diff_mode:
+    description: Reports what changed. This module shows no content of files.
+    support: none
 """
 
 EXAMPLES = r"""
@@ -92,29 +82,34 @@ snapshot:
   type: str
   returned: success
 msg:
-  description: What was done, or why it failed and how to mend it.
+  description: What was done, or why it failed and how to fix it.
   type: str
   returned: always
 """
 
-
-def argument_spec() -> dict[str, Any]:
-    """Parameters, as documented above."""
-    return {
-        "model": {"type": "str", "required": True},
-        "revision": {"type": "str", "default": "main"},
-        "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
-        "image": {"type": "str", "default": ""},
-        "endpoint": {"type": "str", "default": "https://huggingface.co"},
-        "token": {"type": "str", "default": "", "no_log": True},
-        "timeout": {"type": "int", "default": 14400},
-        "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
-    }
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download import (
+    ModelError,
+    Request,
+    ensure,
+)
 
 
 def main() -> None:
-    """Entry point on the node."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "model": {"type": "str", "required": True},
+            "revision": {"type": "str", "default": "main"},
+            "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
+            "image": {"type": "str", "default": ""},
+            "endpoint": {"type": "str", "default": "https://huggingface.co"},
+            "token": {"type": "str", "default": "", "no_log": True},
+            "timeout": {"type": "int", "default": 14400},
+            "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
+        },
+        supports_check_mode=True,
+    )
     request = Request(**{field: module.params[field] for field in Request._fields})
     try:
         outcome = ensure(request, module.check_mode)

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Write and apply the rails' netplan file, with a way back that needs nobody."""
+"""Write and apply the rails' netplan file, with an automatic revert."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ module: dgx_vllm_netplan
 short_description: Write and apply the netplan file of the fabric's rails
 version_added: 0.2.0
 description:
-  - Writes C(/etc/netplan/40-cx7.yaml) with mode C(0600) and applies it.
-  - A systemd timer takes the change back after I(timeout) seconds unless O(state=kept) comes before, so a node that can
+  - Writes C(/etc/netplan/40-cx7.yaml) with mode V(0600) and applies it.
+  - A systemd timer reverts the change after O(timeout) seconds unless O(state=kept) comes before, so a node that can
     no longer be reached comes back by itself.
 author:
   - The dgx_vllm authors (@dgx-vllm)
@@ -17,7 +17,7 @@ options:
   state:
     description:
       - V(applied) writes and applies, V(kept) stops the timer, V(absent) removes the file and its addresses.
-      - A file that somebody else had in its place is kept and put back by V(absent).
+      - A file of somebody else at that path is kept, and put back by V(absent).
     type: str
     choices: [applied, kept, absent]
     default: applied
@@ -26,11 +26,11 @@ options:
     type: str
     default: ""
   live:
-    description: Whether the rails already are as the file says. If not, an unchanged file is applied again.
+    description: Whether the rails are already as the file says. If not, an unchanged file is applied again.
     type: bool
     default: true
   timeout:
-    description: Seconds until the change is taken back.
+    description: Seconds until the change is reverted.
     type: int
     default: 120
 attributes:
@@ -38,7 +38,7 @@ attributes:
     description: Can run in check mode and return what would change.
     support: full
   diff_mode:
-    description: Shows the file before and after.
+    description: Shows the old and the new file.
     support: full
 """
 

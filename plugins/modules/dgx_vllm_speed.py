@@ -1,26 +1,20 @@
 #!/usr/bin/python
-"""Ansible module: how many tokens a second the server on this node generates."""
-
-# MIT License, see LICENSE.
+"""Measure how many tokens per second the server on this node generates."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import make_http
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import Request, SpeedError, measure
-
 DOCUMENTATION = r"""
 module: dgx_vllm_speed
-short_description: Measure the tokens a second of the running server
-version_added: "0.2.0"
+short_description: Measure the tokens per second of the running server
+version_added: 0.2.0
 description:
   - Sends completions of a fixed number of tokens to the server on the node, one request at a time with several prompts
-    in it, and reports every run. Other clients of the server share in what is measured.
+    in it, and reports every run. Requests of other clients lower the measured rates.
+author:
+  - The dgx_vllm authors (@dgx-vllm)
 options:
   host:
-    description: The address that the server listens on.
+    description: The address that the server listens on; a wildcard address is reached through loopback.
     type: str
     default: 127.0.0.1
   port:
@@ -36,16 +30,16 @@ options:
     type: str
     required: true
   batches:
-    description: Prompts in a request, one measurement each.
+    description: Numbers of prompts in a request, one measurement per number.
     type: list
     elements: int
     default: [1, 8, 32]
   tokens:
-    description: Tokens generated for each prompt.
+    description: Tokens generated per prompt.
     type: int
     default: 64
   runs:
-    description: Timed requests of each batch.
+    description: Timed requests per batch.
     type: int
     default: 5
   timeout:
@@ -56,8 +50,9 @@ attributes:
   check_mode:
     description: Changes nothing, so it measures in check mode too.
     support: full
-author:
-  - dgx-vllm contributors (@dgx-vllm)
+  diff_mode:
+    description: Reports what changed. This module changes nothing.
+    support: none
 """
 
 EXAMPLES = r"""
@@ -69,15 +64,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rates:
-  description: Batch to the tokens a second of every run.
+  description: Batch to the tokens per second of every run.
   type: dict
   returned: success
   sample: {"1": [50.1, 50.3, 49.9]}
 msg:
-  description: What was measured, or why nothing was and how to mend it.
+  description: What was measured, or why nothing was and how to fix it.
   type: str
   returned: always
 """
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import make_http
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import Request, SpeedError, measure
 
 
 def argument_spec() -> dict[str, Any]:

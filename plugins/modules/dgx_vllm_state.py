@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Read everything the dgx_vllm role wants to know about a node, in one call."""
+"""Read everything the dgx_vllm role needs to know about a node, in one call."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ version_added: 0.1.0
 description:
   - Reads the machine, the GPU, Docker, the image, the model, the service and the role's own records.
   - Changes nothing and runs in check mode. A missing tool is reported in the data, never as a failure.
-  - Needs nothing on the node but its Python (3.9 or newer).
+  - Needs nothing on the node but its Python (3.9 or newer) and iproute2 (C(ss)).
 author:
   - The dgx_vllm authors (@dgx-vllm)
 options:
   image:
-    description: Reference or ID of the wanted image. Empty for none.
+    description: Reference or ID of the image to look for. Empty for none.
     type: str
     default: ""
   model:
@@ -23,19 +23,19 @@ options:
     type: str
     default: ""
   model_revision:
-    description: Revision the weights were asked for.
+    description: Revision of the weights.
     type: str
     default: main
   models_dir:
-    description: Directory of the weights, used as C(HF_HOME).
+    description: Directory of the weights, used as E(HF_HOME).
     type: path
     default: /var/lib/dgx-vllm/models
   port:
-    description: TCP port of the server. V(0) asks for none.
+    description: TCP port of the server. V(0) for none.
     type: int
     default: 8000
   packages:
-    description: Debian packages whose installed version is wanted.
+    description: Debian packages whose installed version to read.
     type: list
     elements: str
     default: []
@@ -48,7 +48,7 @@ options:
     type: path
     default: /var/lib/dgx-vllm
   now:
-    description: The operator's machine's time in seconds since 1970, to compare the node's clock with. V(0) for none.
+    description: Time of the operator's machine in seconds since 1970, to compare the node's clock with. V(0) for none.
     type: float
     default: 0.0
 attributes:
@@ -68,7 +68,7 @@ EXAMPLES = r"""
     packages: [docker.io, nvidia-container-toolkit]
   register: node
 
-- name: Say how much memory is available
+- name: Show how much memory is available
   ansible.builtin.debug:
     msg: "{{ (node.state.memory.available_bytes / 2 ** 30) | round(1) }} GiB"
 """
@@ -85,53 +85,55 @@ state:
       returned: always
       sample: aarch64
     os:
-      description: C(id), C(version_id) and C(pretty_name) of os-release.
+      description: V(id), V(version_id) and V(pretty_name) of os-release.
       type: dict
       returned: always
     kernel:
       description:
-        - C(running) kernel, its C(command_line), the C(installed) kernels in boot order.
-        - C(without_nvidia_module) lists those that would boot without a GPU driver.
+        - V(running) kernel, its V(command_line), the V(installed) kernels in boot order.
+        - V(without_nvidia_module) lists those that would boot without a GPU driver.
       type: dict
       returned: always
     gpu:
-      description: C(gpus) with C(name), C(compute_capability), C(driver_version), or C(error).
+      description: V(gpus) with V(name), V(compute_capability), V(driver_version), or V(error).
       type: dict
       returned: always
     memory:
-      description: C(total_bytes), C(available_bytes), C(swap_total_bytes) of /proc/meminfo.
+      description: V(total_bytes), V(available_bytes), V(swap_total_bytes) of /proc/meminfo.
       type: dict
       returned: always
     disks:
-      description: C(docker) and C(models), each with C(path), C(mount), C(free_bytes), C(total_bytes).
+      description: V(docker) and V(models), each with V(path), V(mount), V(free_bytes), V(total_bytes).
       type: dict
       returned: always
     port:
-      description: C(in_use), and the C(pid), C(process), C(unit) and C(addresses) of who listens.
+      description:
+        - V(in_use), and the V(pid), V(process), V(unit) and V(addresses) of who listens.
+        - V(error) says why ss (iproute2) gave no answer, null if it did.
       type: dict
       returned: always
     time:
       description:
-        - C(synchronized), null when the system cannot say, and C(offset_seconds) from that of the operator's machine.
+        - V(synchronized), null if the system cannot tell, and V(offset_seconds) from the operator's machine.
       type: dict
       returned: always
     packages:
-      description: Installed version of each package asked for, null when not installed.
+      description: Installed version of each package of O(packages), null if it is not installed.
       type: dict
       returned: always
     docker:
       description:
-        - C(installed), C(running), C(error), C(version), C(cgroup_driver), C(root_dir), C(runtimes),
-          C(default_runtime), C(cdi_spec_dirs).
-        - C(containers) are the running ones that are not ours, with C(name), C(image), C(ports).
+        - V(installed), V(running), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
+          V(default_runtime), V(cdi_spec_dirs).
+        - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports).
       type: dict
       returned: always
     daemon_json:
-      description: Docker's configuration file as C(exists), C(error), C(content).
+      description: Docker's configuration file as V(exists), V(error), V(content).
       type: dict
       returned: always
     nvidia_ctk:
-      description: C(path) and C(version) of nvidia-ctk, null when not installed.
+      description: V(path) and V(version) of nvidia-ctk, null if it is not installed.
       type: dict
       returned: always
     cdi_specs:
@@ -140,41 +142,41 @@ state:
       elements: str
       returned: always
     image:
-      description: C(present), C(id), C(digests), C(labels), C(size_bytes) of the wanted image.
+      description: V(present), V(id), V(digests), V(labels), V(size_bytes) of the image.
       type: dict
       returned: always
     model:
-      description: C(kind) (V(hub) or V(path)), C(present), C(commit), C(path), C(size_bytes).
+      description: V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
       type: dict
       returned: always
     service:
       description:
-        - C(exists), C(load_state), C(active_state), C(sub_state), C(enabled), C(n_restarts), C(result),
-          C(invocation_id), C(needs_reload).
-        - C(release) is the value of C(X-DgxVllm-Release=) in the unit file, C(unit_sha256) its digest.
+        - V(exists), V(load_state), V(active_state), V(sub_state), V(enabled), V(n_restarts), V(result),
+          V(invocation_id), V(needs_reload).
+        - V(release) is the value of C(X-DgxVllm-Release=) in the unit file, V(unit_sha256) its digest.
       type: dict
       returned: always
     watch:
       description:
-        - C(exists), C(active_state), C(enabled), C(unit_sha256) of the replica watch's unit.
-        - C(release) is the release whose configuration it reads, null when there is none.
+        - V(exists), V(active_state), V(enabled), V(unit_sha256) of the replica watch's unit.
+        - V(release) is the release whose configuration it reads, null if there is none.
       type: dict
       returned: always
     container:
-      description: C(running), C(id), C(image_id), C(started_at) of our container.
+      description: V(running), V(id), V(image_id), V(started_at) of our container.
       type: dict
       returned: always
     releases:
       description:
-        - By id C(unit_sha256), C(env_sha256), C(env_mode), C(host), C(port) and C(image_id) of each release.
+        - By id V(unit_sha256), V(env_sha256), V(env_mode), V(host), V(port) and V(image_id) of each release.
       type: dict
       returned: always
     current:
-      description: ID of the current release, null when there is none.
+      description: ID of the current release, null if there is none.
       type: str
       returned: always
     previous:
-      description: ID of the release before the current one, null when there is none.
+      description: ID of the previous release, null if there is none.
       type: str
       returned: always
     ledger:
@@ -188,7 +190,7 @@ state:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect
 
 
 def main() -> None:
@@ -208,7 +210,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     module.exit_json(
-        changed=False, state=collect(Wanted(**dict(module.params, packages=tuple(module.params["packages"]))))
+        changed=False, state=collect(Query(**dict(module.params, packages=tuple(module.params["packages"]))))
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import connect_host
+
 Row = Mapping[str, Any]
 Interfaces = Sequence[Mapping[str, Any]]
 """One entry a rail, in the order of the rails: `interface`, `rdma` ('' without an RDMA device), `rdma_port`."""
@@ -151,7 +153,6 @@ def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) ->
         raise ReplicaError(
             f"dgx_vllm_watch_limits has {', '.join(unknown)}; known are {', '.join(WATCH_LIMITS)}."
         )
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     return {
         "host": row["host"],
         "rank": int(row["rank"]),
@@ -162,7 +163,7 @@ def watch_config(row: Row, api: Mapping[str, Any], limits: Mapping[str, Any]) ->
         "unit": "dgx-vllm.service",
         "container": "dgx-vllm",
         "api": {
-            "address": everywhere.get(str(api["host"]), str(api["host"])),
+            "address": connect_host(str(api["host"])),
             "port": int(row["port"]),
             "model": str(api["model"]),
             "env_file": "/etc/dgx-vllm/releases/@RELEASE@/vllm.env",

@@ -1,9 +1,10 @@
-"""Judge the role's variables as a whole, before anything is read from a node."""
+"""Check the role's variables by name and by value, before anything is read from a node."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import THRESHOLDS
@@ -11,11 +12,9 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH
 
 Settings = Mapping[str, Any]
 
-LISTS = (
-    "served_model_names", "extra_args", "container_extra_args", "preflight_accept", "driver_denied",
-    "fabric_addresses", "fabric_interfaces", "fabric_packages",
-)  # fmt: skip
-DICTIONARIES = ("extra_env", "watch_limits", "fabric_thresholds")
+Specs = Mapping[str, Mapping[str, Any]]
+"""The options of argument_specs.yml: name -> its `type` and more."""
+
 POSITIVE = (
     "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
@@ -23,7 +22,7 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
 
-# Flags of `vllm serve` that a variable sets; given twice, the two would disagree.
+# Flags of `vllm serve` that a variable sets; in dgx_vllm_extra_args they could contradict it.
 OWN_FLAGS = {
     "--model": "model",
     "--host": "host",
@@ -63,7 +62,7 @@ OWN_ENVIRONMENT = {
     "DGX_VLLM_FP8_LINEAR": "fp8_linear",
     "DGX_VLLM_FP8_MOE": "fp8_moe",
 }
-# Set by the role to folders that are mounted; a second line of the same name would win or lose by accident.
+# Set by the role to mounted folders; which of two lines with the same name counts would be an accident.
 RESERVED_ENVIRONMENT = (
     "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
     "FLASHINFER_WORKSPACE_BASE",
@@ -73,16 +72,30 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
 
-def mistakes(settings: Settings, row: Mapping[str, Any]) -> list[str]:
-    """One sentence for each thing that is wrong in `settings`: what, where, and how to mend it.
+def unknown_variables(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """One sentence per name that is not known, with the nearest known name if there is one."""
+    known = sorted(set(known))
+    sentences = []
+    for name in sorted(set(names) - set(known)):
+        close = get_close_matches(name, known, n=1, cutoff=0.8)
+        hint = f"did you mean {close[0]}?" if close else "remove it, or see the variable table of the README."
+        sentences.append(f"{name} is not a variable of this role, {hint}")
+    return sentences
+
+
+def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[str]:
+    """One sentence per mistake in `settings`: what is wrong, where, and how to fix it.
 
     `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value, `row` is the host's row of the
-    topology. No sentence repeats the value of a secret.
+    plan. No sentence repeats the value of a secret.
     """
+    wrong_types = [*_types(settings, specs)]
+    if wrong_types:
+        return wrong_types
     values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
-    wrong = [*_types(values)] or [*_line_breaks(values), *_folders(values)]
-    if wrong or values["state"] == "absent":
-        return wrong
+    unwritable = [*_line_breaks(values), *_folders(values)]
+    if unwritable or values["state"] == "absent":
+        return unwritable
     return [
         *_numbers(values),
         *_replica(values, row),
@@ -93,13 +106,13 @@ def mistakes(settings: Settings, row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _types(values: Settings) -> Iterator[str]:
-    for name in LISTS:
-        if not isinstance(values[name], list):
-            yield f'dgx_vllm_{name} must be a list; write it as ["…"] or one item a line.'
-    for name in DICTIONARIES:
-        if not isinstance(values[name], Mapping):
-            yield f"dgx_vllm_{name} must be a dictionary; write it as NAME: value, one a line."
+def _types(settings: Settings, specs: Specs) -> Iterator[str]:
+    """Lists and dictionaries written as text, which Ansible's own validation would split and let pass."""
+    for name, spec in specs.items():
+        if spec["type"] == "list" and not isinstance(settings[name], list):
+            yield f'{name} must be a list; write it as ["…"] or one item per line.'
+        elif spec["type"] == "dict" and not isinstance(settings[name], Mapping):
+            yield f"{name} must be a dictionary; write it as NAME: value, one per line."
 
 
 def _line_breaks(values: Settings) -> Iterator[str]:
@@ -107,16 +120,16 @@ def _line_breaks(values: Settings) -> Iterator[str]:
     for name, value in {**values, **named}.items():
         texts = value if isinstance(value, list) else [value]
         if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
-            yield f"dgx_vllm_{name} has a line break, which no unit or environment file can hold; take it out."
+            yield f"dgx_vllm_{name} has a line break, which no unit or environment file can hold; remove it."
 
 
 def _folders(values: Settings) -> Iterator[str]:
     for name in FOLDERS:
         value = values[name]
         if value and (not value.startswith("/") or ":" in value):
-            yield f"dgx_vllm_{name} is {value!r}; give it an absolute path without a colon, which Docker splits at."
+            yield f"dgx_vllm_{name} is {value!r}; set it to an absolute path without a colon, where Docker splits it."
     if values["model"].startswith("/") and ":" in values["model"]:
-        yield f"dgx_vllm_model is {values['model']!r}; Docker splits a path at a colon: rename the folder."
+        yield f"dgx_vllm_model is {values['model']!r}; rename the folder, because Docker splits a path at a colon."
 
 
 def _numbers(values: Settings) -> Iterator[str]:
@@ -131,13 +144,13 @@ def _numbers(values: Settings) -> Iterator[str]:
     utilization = float(values["gpu_memory_utilization"])
     if not 0 < utilization <= 0.9:
         yield (
-            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to 0.9 at most, because a GB10 "
-            "that runs out of its unified memory freezes with everything on it."
+            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to at most 0.9, because a GB10 "
+            "that runs out of unified memory freezes with everything on it."
         )
 
 
 def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
-    """What the inventory's plan (the filter topology, which sees no play or role variables) does not say."""
+    """Mistakes that the plan cannot see, because it is made from inventory variables alone."""
     tensor, pipeline = int(values["tensor_parallel_size"]), int(values["pipeline_parallel_size"])
     size = int(row["world_size"])
     if values["replica"] and row["replica"] != values["replica"]:
@@ -161,19 +174,19 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
     for name, known in (("watch_limits", WATCH_LIMITS), ("fabric_thresholds", tuple(THRESHOLDS))):
         for key, value in values[name].items():
             if key not in known:
-                yield f"dgx_vllm_{name} has {key}; known are {', '.join(known)}."
+                yield f"dgx_vllm_{name} has {key}, which does not exist; write one of {', '.join(known)}."
             elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
-                yield f"dgx_vllm_{name}.{key} is {value!r}; give it a number (rdma: true or false)."
+                yield f"dgx_vllm_{name}.{key} is {value!r}; set it to a number (rdma: true or false)."
 
 
 def _model(values: Settings) -> Iterator[str]:
     model = values["model"]
     if not model:
-        yield "dgx_vllm_model is not set; give it a Hugging Face id (org/name) or the absolute path of a model folder."
+        yield "dgx_vllm_model is not set; write a Hugging Face id (org/name) or the absolute path of a model folder."
     elif not model.startswith("/") and not HUB_ID.fullmatch(model):
-        yield f"dgx_vllm_model is {model!r}; give it a Hugging Face id (org/name) or an absolute path."
+        yield f"dgx_vllm_model is {model!r}; set it to a Hugging Face id (org/name) or an absolute path."
     if "://" in values["host"] or not values["host"]:
-        yield f"dgx_vllm_host is {values['host']!r}; give it an address such as 127.0.0.1 or 0.0.0.0."
+        yield f"dgx_vllm_host is {values['host']!r}; set it to an address such as 127.0.0.1 or 0.0.0.0."
 
 
 def _image(values: Settings) -> Iterator[str]:
@@ -181,13 +194,13 @@ def _image(values: Settings) -> Iterator[str]:
     if source == "build":
         if not image or IMAGE_WITH_VERSION.fullmatch(image.rsplit("/", 1)[-1]):
             yield (
-                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build give it a name without a tag, "
+                f"dgx_vllm_image is {image!r}; with dgx_vllm_image_source: build set it to a name without a tag, "
                 "because the role tags it by content."
             )
     elif not IMAGE_WITH_VERSION.fullmatch(image):
-        yield f"dgx_vllm_image is {image!r}; give it a tag or a digest (name:tag or name@sha256:…)."
+        yield f"dgx_vllm_image is {image!r}; add a tag or a digest (name:tag or name@sha256:…)."
     if source == "load" and not values["image_archive"].startswith("/"):
-        yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load needs one, on the node."
+        yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load reads a file on the node."
     if bool(values["registry_username"]) != bool(values["registry_password"]):
         yield "Only one of dgx_vllm_registry_username and dgx_vllm_registry_password is set; set both or neither."
     if values["fabric_repo_url"] and not (
@@ -206,14 +219,14 @@ def _arguments(values: Settings) -> Iterator[str]:
         flag = str(argument).split("=", 1)[0].replace("_", "-")
         if flag == "--master-addr":
             yield (
-                "dgx_vllm_extra_args has --master-addr; take it out, because the head's address comes from the plan of "
+                "dgx_vllm_extra_args has --master-addr; remove it, because the head's address comes from the plan of "
                 "the inventory, which playbooks/topology.yml prints."
             )
         elif flag in OWN_FLAGS:
             yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
     for argument in values["container_extra_args"]:
         if str(argument).split("=", 1)[0] == "--privileged":
-            yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: take it out."
+            yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: remove it."
 
 
 def _environment(values: Settings) -> Iterator[str]:
@@ -221,8 +234,8 @@ def _environment(values: Settings) -> Iterator[str]:
         if name in OWN_ENVIRONMENT:
             yield f"dgx_vllm_extra_env has {name}; set dgx_vllm_{OWN_ENVIRONMENT[name]} instead."
         elif name in RESERVED_ENVIRONMENT:
-            yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; take it out."
+            yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; remove it."
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
         elif not re.fullmatch(r"[A-Za-z_]\w*", name):
-            yield f"dgx_vllm_extra_env has {name!r}, which cannot name an environment variable; rename it."
+            yield f"dgx_vllm_extra_env has {name!r}, which is not a valid name of an environment variable; rename it."

@@ -155,7 +155,7 @@ def warm_up(server: Server, count: int, length: int, tokens: int) -> None:
 
 
 def measure(servers: list[Server], runs: int) -> dict[str, dict[str, list[float]]]:
-    """Tokens a second (generated ones, or the prompt's for a prefill) of each run, the sides in turn."""
+    """Tokens per second (generated ones, or the prompt's for a prefill) of each run, the sides in turn."""
     rates: dict[str, dict[str, list[float]]] = {}
     for server in servers:
         server.pause()

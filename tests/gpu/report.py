@@ -37,7 +37,7 @@ def title(result: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: medians of tokens a second, the spread of the runs, and the paired change against the default."""
+    """Markdown: medians of tokens per second, the spread of the runs, and the paired change against the default."""
     machine = result["machine"]
     own = f"{machine['capability'] // 10}.{machine['capability'] % 10}"
     lines = [
@@ -46,10 +46,9 @@ def table(result: dict[str, Any]) -> str:
         f"{machine['device']} (capability {own}, the patched sides told to choose as for "
         f"{result['assumed_capability']}), vLLM {machine['vllm']}, torch {machine['torch']}, "
         f"Triton {machine['triton']}. Qwen3-MoE with made-up weights, FP8-Dynamic, {result['layers']} layers of "
-        "512 experts x 512, hidden 2048, top-10, through the image's entry point over HTTP. Tokens a second, median of "
-        f"{result['runs']} runs taken in turn (± median absolute deviation); in brackets the paired change against "
-        "`patched-default`. "
-        "This says nothing of the speed of another GPU.",
+        "512 experts x 512, hidden 2048, top-10, through the image's entry point over HTTP. Tokens per second, "
+        f"median of {result['runs']} runs taken in turn (± median absolute deviation); in brackets the paired change "
+        "against `patched-default`. This says nothing about the speed of any other GPU.",
         "",
         "| | " + " | ".join(NAMES) + " |",
         "|---|" + "---:|" * len(NAMES),
@@ -87,7 +86,7 @@ def draw(result: dict[str, Any], path: Path) -> str:
         axis.set_xticks(
             range(len(NAMES)), [name.replace("patched-", "patched,\n") for name in NAMES], fontsize=7
         )
-        axis.set_ylabel("tokens a second" if axis is axes[0] else "")
+        axis.set_ylabel("tokens per second" if axis is axes[0] else "")
     machine = result["machine"]
     figure.suptitle(f"{title(result)} (vLLM {machine['vllm']}, Triton {machine['triton']})", fontsize=10)
     figure.tight_layout()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The proof on a real NVIDIA GPU as one command: install, tune, time the layer again, compare servers. Run it again after
-# a break and it goes on: the tuner from its journal, the others when they have no result yet (--again: measure anew).
+# a break and it goes on: the tuner from its journal, the others when they have no result yet (--again: measure everything again).
 #   tests/gpu/run.sh --out DIR [--wheels DIR] [--python PYTHON] [--limit SECONDS] [--budget SECONDS] [--tuned DIR]
 #                    [--runs N] [--layers N] [--again]
 # --wheels  a directory with the wheels of vLLM and of what it needs beyond the Python's own packages; they are
@@ -77,6 +77,6 @@ if [[ ! -e $out/ab.json || $again ]]; then
   ((status <= 1)) || exit "$status"
   ((status == 0)) || touch "$out/.broken"
 else
-  echo "run.sh: $out has its results already: give --again to measure anew."
+  echo "run.sh: $out has its results already: give --again to measure again."
 fi
 [[ ! -e $out/.broken ]] || exit 1

@@ -55,11 +55,28 @@ def run(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.
 
 def choices(image: str, before: str) -> dict[str, Any]:
     """What choices.py says in `image`, after the shell command `before` ran in /context (files/image)."""
-    mounts = [f"{SIM}:/sim:ro", f"{HERE / 'choices.py'}:/choices.py:ro", f"{vllm_sources.IMAGE}:/context:ro"]
+    return result_of(image, before, "choices.py")
+
+
+def result_of(image: str, before: str, program: str, *more: str) -> dict[str, Any]:
+    """What a program of tests/helpers prints after "RESULT " in `image`; `more` are options of docker run."""
+    file, *arguments = program.split()
+    mounts = [f"{SIM}:/sim:ro", f"{HERE / file}:/{file}:ro", f"{vllm_sources.IMAGE}:/context:ro"]
     options = [word for mount in mounts for word in ("--volume", mount)]
-    script = f"cd /context && {before} && cd / && exec python3 -B /choices.py"
+    script = f"cd /context && {before} && cd / && exec python3 -B /{' '.join([file, *arguments])}"
     done = docker(
-        "run", "--rm", "--network", "none", *options, "--entrypoint", "sh", image, "-c", script, check=False
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        *options,
+        *more,
+        "--entrypoint",
+        "sh",
+        image,
+        "-c",
+        script,
+        check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]

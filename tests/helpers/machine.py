@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect
 
-# PCI address, interface and RDMA device as a DGX Spark names them; the half of a port hangs on PCI domain 0 or 2.
+# PCI address, interface and RDMA device as a DGX Spark names them; the functions of a port are in PCI domains 0 and 2.
 SPARK = {
     (0, 0): ("0000:01:00.0", "enp1s0f0np0", "rocep1s0f0"),
     (0, 1): ("0002:01:00.0", "enP2p1s0f0np0", "roceP2p1s0f0"),
@@ -32,6 +32,7 @@ class Machine:
         self.root = root
         self.addresses: dict[str, list[str]] = {}
         self.names: dict[str, str] = {}
+        self.connections: str | None = ""
         self.memlock = "infinity"
         self.docker = "loaded"
         self.write("proc/net/route", "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n")
@@ -93,7 +94,7 @@ class Machine:
         rdma: bool = True,
         **attributes: Any,
     ) -> str:
-        """One half-port; `names` are those of the interface and the RDMA device. Returns the interface."""
+        """One PCIe function of a port; `names` are those of interface and RDMA device. Returns the interface."""
         pci, name, device_name = SPARK[port, half]
         if names:
             name, device_name = names
@@ -150,7 +151,7 @@ class Machine:
         self.addresses[name] = [address]
 
     def port(self, port: int, addresses: Sequence[str] = (), **more: Any) -> list[str]:
-        """Both halves of a port."""
+        """Both functions of a port."""
         given = list(addresses) or ["", ""]
         return [self.half(port, half, address=given[half], **more) for half in (0, 1)]
 
@@ -171,15 +172,15 @@ class Machine:
             return Completed(0, json.dumps(found), "")
         if list(argv[:2]) == ["getent", "ahosts"] and argv[2] in self.names:
             return Completed(0, f"{self.names[argv[2]]} STREAM {argv[2]}\n", "")
+        if argv[0] == "ss" and self.connections is not None:
+            return Completed(0, self.connections, "")
         if argv[0] == "systemctl":
             return Completed(0, f"LoadState={self.docker}\nLimitMEMLOCK={self.memlock}\n", "")
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
-    def read(
-        self, *interfaces: str, management: Sequence[str] = (), soft: bool = False, rails: int = 0
-    ) -> dict[str, Any]:
-        return collect(Wanted(interfaces, tuple(management), soft, rails), self.root, self.runner)
+    def read(self, *interfaces: str, management: Sequence[str] = (), rails: int = 0) -> dict[str, Any]:
+        return collect(Options(interfaces, tuple(management), rails), self.root, self.runner)
 
     def device(self, name: str) -> dict[str, Any]:
-        (found,) = (one for one in self.read()["devices"] if one["interface"] == name)
-        return dict(found)
+        (device,) = (device for device in self.read()["devices"] if device["interface"] == name)
+        return dict(device)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REAL = (
+    "vllm._dgx_vllm_record",
     "vllm._dgx_vllm_sm121",
     "vllm.model_executor.kernels.linear",
     "vllm.model_executor.kernels.linear.scaled_mm.pytorch",
@@ -213,7 +214,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                     return importlib.util.spec_from_file_location(
                         name, file, submodule_search_locations=places
                     )
-            if name == "vllm._dgx_vllm_sm121":
+            if name.startswith("vllm._dgx_vllm_"):
                 return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 

@@ -78,6 +78,7 @@ WANTED = frozenset(
         f"{_LAYERS}/quantization/kernels/scaled_mm/__init__.py",
         f"{_LAYERS}/quantization/kernels/scaled_mm/pytorch.py",
         f"{_LAYERS}/quantization/utils/w8a8_utils.py",
+        "vllm/v1/worker/gpu_worker.py",
     }
 )
 

@@ -150,13 +150,16 @@ REFUSALS = {
     "HOST='a b' is not an address": {"MODEL": "m", "HOST": "a b"},
     "TENSOR_PARALLEL_SIZE='0' is not a whole number": {"MODEL": "m", "TENSOR_PARALLEL_SIZE": "0"},
     "MAX_MODEL_LEN='long' is not a number of tokens": {"MODEL": "m", "MAX_MODEL_LEN": "long"},
-    "GPU_MEMORY_UTIL='80' is not a share": {"MODEL": "m", "GPU_MEMORY_UTIL": "80"},
-    "GPU_MEMORY_UTIL='0.0' is not a share": {"MODEL": "m", "GPU_MEMORY_UTIL": "0.0"},
+    "GPU_MEMORY_UTIL='80' is not a fraction": {"MODEL": "m", "GPU_MEMORY_UTIL": "80"},
+    "GPU_MEMORY_UTIL='0.0' is not a fraction": {"MODEL": "m", "GPU_MEMORY_UTIL": "0.0"},
     "MAX_NUM_SEQS='-1' is not a whole number": {"MODEL": "m", "MAX_NUM_SEQS": "-1"},
     "VLLM_EXTRA_ARGS has a quote that is not closed": {"MODEL": "m", "VLLM_EXTRA_ARGS": "--x 'y"},
     "DGX_VLLM_FP8_LINEAR='cutlass' is not a route": {"MODEL": "m", "DGX_VLLM_FP8_LINEAR": "cutlass"},
     "DGX_VLLM_FP8_MOE='torch' is not a route": {"MODEL": "m", "DGX_VLLM_FP8_MOE": "torch"},
-    "DGX_VLLM_ASSUME_CAPABILITY='121' is no capability": {"MODEL": "m", "DGX_VLLM_ASSUME_CAPABILITY": "121"},
+    "DGX_VLLM_ASSUME_CAPABILITY='121' is not a capability": {
+        "MODEL": "m",
+        "DGX_VLLM_ASSUME_CAPABILITY": "121",
+    },
 }
 
 

@@ -46,7 +46,7 @@ def test_a_ray_that_does_not_start_ends_the_container(image: Image) -> None:
     give_ray(image, status=3)
     done = image.run("serve", MODEL="org/name", RAY_START="--head")
     assert done.returncode == 2
-    assert "`ray start` ended with 3" in done.stderr
+    assert "`ray start` exited with 3" in done.stderr
     assert done.stdout == ""
 
 

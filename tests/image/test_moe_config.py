@@ -183,7 +183,7 @@ def test_uneven_splits(name: Run, capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "block_shape=[64,64]" in name(block, "--tp", "4")["file"]
     (tmp_path / "model" / "config.json").write_text(json.dumps(QWEN3_NEXT))
     assert cli.main(["name", "--model", str(tmp_path / "model"), "--tp", "3"]) == 2
-    assert "does not divide by 3" in capsys.readouterr().err
+    assert "is not divisible by 3" in capsys.readouterr().err
 
 
 def test_tuned_folder_comes_first(name: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

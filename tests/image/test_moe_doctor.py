@@ -81,7 +81,7 @@ def test_every_shipped_config_is_good(run: Doctor) -> None:
 def test_bad_entries_are_named(run: Doctor, tmp_path: Path) -> None:
     done = run(write(tmp_path / NAME, GOOD, LARGE, SPILLING))
     assert done.returncode == 1, done.stderr
-    assert "131,072 B of shared memory, a block has 101,376" in done.stdout
+    assert "131,072 B of shared memory, but a block has 101,376" in done.stdout
     assert "B of registers spilled" in done.stdout
     assert "1 of 3 entries good" in done.stdout
 
@@ -104,7 +104,7 @@ def test_the_rule_is_the_compilers_figure(run: Doctor, tmp_path: Path, capabilit
 def test_a_key_that_vllm_does_not_take(run: Doctor, tmp_path: Path) -> None:
     done = run(write(tmp_path / NAME, GOOD, note="mine"))
     assert done.returncode == 1
-    assert "has the key 'note': vLLM takes batch sizes and triton_version only." in done.stdout
+    assert "has the key 'note': vLLM accepts only batch sizes and triton_version." in done.stdout
 
 
 # -- without it ---------------------------------------------------------------------------------------------------
@@ -113,9 +113,9 @@ def test_a_key_that_vllm_does_not_take(run: Doctor, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"num_warps": 3}, "powers of two only"),
+        ({"num_warps": 3}, "only powers of two"),
         ({"num_stages": 0}, "whole number from 1"),
-        ({"SPLIT_K": 2}, "takes 1 only"),
+        ({"SPLIT_K": 2}, "accepts only 1"),
         ({"BLOCK_SIZE_X": 1}, "unknown key BLOCK_SIZE_X"),
         ({"BLOCK_SIZE_M": True}, "whole number"),
     ],
@@ -152,7 +152,7 @@ def test_the_name_says_the_layer(name: str, shape: Shape) -> None:
 
 @pytest.mark.parametrize("name", ["mine.json", "E=8,N=8,device_name=NVIDIA_GB10,dtype=int8_w8a16.json"])
 def test_a_name_that_cannot_be_judged(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no name|cannot compile"):
+    with pytest.raises(ConfigError, match=r"is not a name|cannot compile"):
         doctor.shape_of_name(name)
 
 
@@ -160,13 +160,13 @@ def test_a_name_that_cannot_be_judged(name: str) -> None:
     ("compiled", "faults"),
     [
         (Compiled(101376, 255, 0, True), ()),
-        (Compiled(101377, 64, 0, True), ("101,377 B of shared memory, a block has 101,376",)),
+        (Compiled(101377, 64, 0, True), ("101,377 B of shared memory, but a block has 101,376",)),
         (Compiled(1024, 255, 8, True), ("8 B of registers spilled",)),
         (Compiled(1024, 64, 0, False), ("FP8 is widened to 16 bits",)),
         (Compiled(0, 0, 0, False, "no"), ("does not compile: no",)),
     ],
 )
-def test_verdicts(compiled: Compiled, faults: tuple[str, ...]) -> None:
+def test_faults_are_named(compiled: Compiled, faults: tuple[str, ...]) -> None:
     assert doctor.judge(doctor.Entry(NAME, "1", SHAPE, GOOD), compiled, 121).faults == faults
 
 
@@ -186,7 +186,7 @@ def test_native_fp8(ptx: str, native: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["/nowhere/x.json"], "is no file"),
+        (["/nowhere/x.json"], "is not a file"),
         (["--capability", "75"], "Capability 75 is not in"),
     ],
 )
@@ -201,7 +201,7 @@ def test_an_old_triton_is_refused(
 ) -> None:
     monkeypatch.setattr(kernel, "triton_version", lambda: "3.7.1")
     assert main(["doctor"]) == 2
-    assert "too old to judge for sm_121" in capsys.readouterr().err
+    assert "too old to compile for sm_121" in capsys.readouterr().err
 
 
 def test_no_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,7 @@ def test_batch_sizes_that_run_the_same_kernel() -> None:
 
 @pytest.mark.parametrize("numbers", [(0, 512, 2048, 1), (8, 512, 2048, 9)])
 def test_no_layer(numbers: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ConfigError, match="is no MoE layer"):
+    with pytest.raises(ConfigError, match="is not a MoE layer"):
         Shape(*numbers)
 
 
@@ -295,7 +295,7 @@ def test_state_of_another_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another layer, GPU or version"):
         Journal(tmp_path / "state.json", Shape(256, 512, 2048, 8), MACHINE)
     (tmp_path / "state.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match="remove it to start anew"):
+    with pytest.raises(ConfigError, match="remove it to start again"):
         Journal(tmp_path / "state.json", SHAPE, MACHINE)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from sm121_patch import __main__ as cli
-from sm121_patch.layouts import HELPER_FILE, LAYOUTS
+from sm121_patch.layouts import HELPER_FILE, LAYOUTS, RECORD_FILE
 
 from helpers import vllm_sources
 
@@ -40,14 +40,15 @@ def test_apply_status_revert(version: str, tree: Tree, capsys: pytest.CaptureFix
     assert run("status", root) == 0
     patched = contents(root)
     changed = {name for name in patched if patched[name] != before.get(name)}
-    assert len(changed) == 3 and HELPER_FILE in changed and changed - {HELPER_FILE} <= FILES
+    helpers = {HELPER_FILE, RECORD_FILE}
+    assert len(changed) == 6 and helpers <= changed and changed - helpers <= FILES
     assert run("apply", root) == 0
     assert contents(root) == patched, "a second apply changes nothing"
     assert "already in place" in capsys.readouterr().out
 
     manifest = json.loads((root.parent / "manifest.json").read_text())
     assert manifest["vllm_version"] == version
-    assert [route["name"] for route in manifest["routes"]] == ["linear", "moe"]
+    assert [route["name"] for route in manifest["routes"]] == ["linear", "moe", "moe_config", "census"]
     for route in manifest["routes"]:
         assert route["state"] == "patched"
         assert route["sha256_before"] == hashlib.sha256(before[route["file"]]).hexdigest()
@@ -69,7 +70,7 @@ def test_inserted_lines_only(version: str, tree: Tree) -> None:
     before = contents(root)
     run("apply", root)
     for name, data in contents(root).items():
-        if name == HELPER_FILE:
+        if name in (HELPER_FILE, RECORD_FILE):
             continue
         old, new = before[name].splitlines(), data.splitlines()
         rest = iter(new)
@@ -159,7 +160,7 @@ def test_mutilated_file_is_refused(
     message = capsys.readouterr().err
     assert f"No known layout for the {route} route" in message
     if how == "anchor gone":
-        assert "times, not once" in message and "anchor" in message
+        assert "times instead of once" in message and "anchor" in message
     assert contents(root) == before
     assert run("status", root) == 2
 
@@ -173,7 +174,7 @@ def test_block_edited_by_hand(tree: Tree, capsys: pytest.CaptureFixture[str]) ->
     path.write_text(text.replace("_dgx_choice is not None", "_dgx_choice is None"))
     assert run("status", root) == 1, "a changed block is not in place"
     assert run("apply", root) == 0
-    assert path.read_text() == text, "apply writes the block anew"
+    assert path.read_text() == text, "apply writes the block again"
 
     path.write_text(text.replace("# <<< dgx-vllm sm121_patch", "# gone"))
     assert run("status", root) == 2
@@ -181,10 +182,11 @@ def test_block_edited_by_hand(tree: Tree, capsys: pytest.CaptureFixture[str]) ->
     assert "lost its end" in capsys.readouterr().err
 
 
-def test_helper_missing_is_not_in_place(tree: Tree) -> None:
+@pytest.mark.parametrize("helper", [HELPER_FILE, RECORD_FILE])
+def test_helper_missing_is_not_in_place(helper: str, tree: Tree) -> None:
     root = tree("0.33.0")
     assert run("apply", root) == 0
-    (root / HELPER_FILE).unlink()
+    (root / helper).unlink()
     assert run("status", root) == 1
 
 
@@ -201,7 +203,7 @@ def test_route_that_upstream_prints_itself(tree: Tree, capsys: pytest.CaptureFix
     states = {
         r["name"]: r["state"] for r in json.loads((root.parent / "manifest.json").read_text())["routes"]
     }
-    assert states == {"linear": "patched", "moe": "upstream"}
+    assert states == {"linear": "patched", "moe": "upstream", "moe_config": "patched", "census": "patched"}
     assert run("status", root) == 0
 
 
@@ -218,7 +220,7 @@ def test_crlf_sources_keep_their_line_ends(tree: Tree) -> None:
 
 def test_no_vllm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("apply", tmp_path / "nothing") == 2
-    assert "holds no vllm package" in capsys.readouterr().err
+    assert "has no vllm package" in capsys.readouterr().err
 
 
 def test_failed_write_leaves_the_tree_as_it_was(

@@ -47,7 +47,7 @@ def renderer(place: Path, more: Mapping[str, str]) -> Path:
     for name in ("defaults", "vars", "templates", "files"):
         (role / name).symlink_to(ROLE / name)
     (place / "files").symlink_to(ROOT / "files")
-    plan = task_of("common/validate", "Work out who serves what with whom")
+    plan = task_of("common/validate", "Plan replicas, ranks and addresses")
     render = task_of("service/main", "Render the release")
     keep = {
         "name": "Keep what was rendered",

@@ -1,4 +1,4 @@
-"""A node that is taken away (dgx_vllm_state: absent) beside nodes that serve."""
+"""A node that is removed (dgx_vllm_state: absent) next to nodes that serve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.topology import topology
+from ansible_collections.dgx_vllm.spark.plugins.filter.plan import topology
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS
 
 from helpers.stages import Stages
@@ -34,7 +34,9 @@ def test_the_others_are_deployed(names: tuple[str, str], tmp_path: Path) -> None
         f"{kept} runtime/main", f"{kept} image/main", f"{kept} model/main", f"{kept} service/main", f"{gone} uninstall",
     ]  # fmt: skip
     (table,) = (
-        result["msg"] for task, _, result in run.results() if task.endswith("Preflight") and "msg" in result
+        result["msg"]
+        for task, _, result in run.results()
+        if task.endswith("Show the preflight report") and "msg" in result
     )
     assert kept in table
 

@@ -76,7 +76,7 @@ def test_a_fabric_as_planned_is_left_alone(pair: Pair, tmp_path: Path) -> None:
     assert done.rc == 0, done.failure("spark1")
     ran = {task.rpartition(" : ")[2] for task, _, result in done.results() if not result.get("skipped")}
     assert ran <= {
-        "Facts", "Stage", "Work out who serves what with whom", "Check the variables",
+        "Facts", "Stage", "Plan replicas, ranks and addresses", "Check the variables",
         "Check that the fabric is as planned", "Stop if a rail is missing", "Stop if a rail does not carry its address",
     }  # fmt: skip
 

@@ -89,7 +89,7 @@ def planned(place: Path, hosts: dict[str, dict[str, str]], *words: str) -> dict[
 
 
 def pairs() -> dict[str, dict[str, str]]:
-    """spark1 and spark2, spark4 and spark5 serve together, spark3 alone on the same fabric."""
+    """spark1 and spark2, spark4 and spark5 serve together, spark3 is standalone on the same fabric."""
     fabric = {"dgx_vllm_fabric_prefix": "198.51.100.0/24"}
     a, b = ({**fabric, "dgx_vllm_replica": name, "dgx_vllm_tensor_parallel_size": "2"} for name in "ab")
     return {"spark1": a, "spark2": a, "spark3": fabric, "spark4": b, "spark5": b}
@@ -110,5 +110,5 @@ def test_a_limit_moves_no_address_in_a_play_over_another_group(
     }
 
 
-def test_a_machine_without_a_replica_serves_alone_in_any_group(tmp_path: Path) -> None:
+def test_a_machine_without_a_replica_is_standalone_in_any_group(tmp_path: Path) -> None:
     assert planned(tmp_path, {"spark1": {}}) == {"spark1": {"members": ["spark1"], "addresses": []}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.dgx_vllm.spark.plugins.filter.topology import NAMES
+from ansible_collections.dgx_vllm.spark.plugins.filter.plan import NAMES
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import DEFAULTS
 
 from helpers.ansible_run import ROOT

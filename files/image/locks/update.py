@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Write vllm.txt and ray.txt anew: what wheel mode installs, each wheel pinned by hash for aarch64 and x86_64.
+"""Rewrite vllm.txt and ray.txt: what wheel mode installs, each wheel pinned by hash for aarch64 and x86_64.
 
     pip install uv && python3 files/image/locks/update.py
 
-Reads vllm.in (what is wanted) and overrides.in (requirements of vLLM that the index cannot meet, each with its
-reason), then ray.in for what Ray needs beyond that; resolves both machines with `uv pip compile`, and keeps one hash a
-machine instead of the hashes of every wheel ever uploaded. Uses the index in UV_INDEX_URL, else PyPI.
+Reads vllm.in (the requirements) and overrides.in (requirements of vLLM that the index cannot meet, each with its
+reason), then ray.in for what Ray needs beyond that; resolves both machines with `uv pip compile`, and keeps one hash
+per machine instead of the hashes of every wheel ever uploaded. Uses the index in UV_INDEX_URL, or PyPI.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GLIBC = 39
 INDEX = os.environ.get("UV_INDEX_URL", "https://pypi.org/simple").rstrip("/")
 
 
-def resolve(machine: str, wanted: str, *more: str) -> dict[str, str]:
+def resolve(machine: str, requirements: str, *more: str) -> dict[str, str]:
     """name -> version for one machine, wheels only."""
     command = [
         "uv",
@@ -43,13 +43,20 @@ def resolve(machine: str, wanted: str, *more: str) -> dict[str, str]:
         "--python-version",
         f"{PYTHON[0]}.{PYTHON[1]}",
     ]
-    command += ["--override", str(HERE / "overrides.in"), "--index-url", INDEX, *more, str(HERE / wanted)]
+    command += [
+        "--override",
+        str(HERE / "overrides.in"),
+        "--index-url",
+        INDEX,
+        *more,
+        str(HERE / requirements),
+    ]
     text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
 
 
 def rank(filename: str, machine: str) -> int | None:
-    """How well a wheel fits (more is better); None when it does not fit CPython 3.12 on this machine."""
+    """How well a wheel fits (more is better); None if it does not fit CPython 3.12 on this machine."""
     if not filename.endswith(".whl"):
         return None
     interpreters, abis, platforms = (part.split(".") for part in filename[:-4].split("-")[-3:])
@@ -96,30 +103,30 @@ def listing(name: str) -> list[dict[str, object]]:
     return files
 
 
-def lock(target: str, wanted: str, known: dict[str, str]) -> dict[str, str]:
-    """Write `target` with what `wanted` needs beyond `known`, whose versions stay; name -> version of these."""
+def lock(target: str, requirements: str, known: dict[str, str]) -> dict[str, str]:
+    """Write `target` with what `requirements` needs beyond `known`, whose versions stay; new name -> version."""
     held = HERE / ".held.txt"
     held.write_text("".join(f"{name}=={version}\n" for name, version in known.items()), encoding="utf-8")
     try:
-        pins = {machine: resolve(machine, wanted, "--constraint", str(held)) for machine in MACHINES}
+        pins = {machine: resolve(machine, requirements, "--constraint", str(held)) for machine in MACHINES}
     finally:
         held.unlink()
     first = pins[MACHINES[0]]
     if any(pins[machine] != first for machine in MACHINES):
         raise SystemExit(f"update.py: the machines resolve to different versions: split {target} by machine.")
-    lines = [f"# Written by update.py from {wanted}; wheels for CPython 3.12 on aarch64 and x86_64."]
+    lines = [f"# Written by update.py from {requirements}; wheels for CPython 3.12 on aarch64 and x86_64."]
     new = {name: version for name, version in sorted(first.items()) if name not in known}
     for name, version in new.items():
         files = listing(name)
         hashes = sorted({wheel_hash(name, files, version, machine) for machine in MACHINES})
         lines.append(f"{name}=={version} " + " ".join(f"--hash=sha256:{digest}" for digest in hashes))
     (HERE / target).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{target}: {len(new)} wheels a machine")
+    print(f"{target}: {len(new)} wheels per machine")
     return new
 
 
 def main() -> int:
-    """vLLM first; Ray beside it."""
+    """vLLM first, then what Ray needs beyond it."""
     lock("ray.txt", "ray.in", lock("vllm.txt", "vllm.in", {}))
     return 0
 

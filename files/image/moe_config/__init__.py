@@ -1,4 +1,4 @@
-"""Tuned Triton configurations for the MoE layers of a model: which file vLLM asks for, and where it is.
+"""Tuned Triton configurations for the MoE layers of a model: which file vLLM looks for, and where it is.
 
     python3 -m moe_config name --json --model DIR_OR_HF_ID --tp N [--ep N] [--device NVIDIA_GB10]
 
@@ -8,4 +8,4 @@ Standard library only; runs with Python 3.10 and newer. Each verb is a module wi
 
 
 class ConfigError(Exception):
-    """One sentence: what is wrong, where, and how to mend it."""
+    """One sentence: what is wrong, where, and how to fix it."""

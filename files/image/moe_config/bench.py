@@ -16,7 +16,7 @@ from .space import Config, Shape
 
 _FP8_MAX = 448.0
 #: Largest relative error (norm of the difference over the norm) of a result against the float32 reference. Rounding
-#: to FP8 in between turns last-bit differences into whole FP8 steps of some elements: 0.02 was seen of right results.
+#: to FP8 in between turns last-bit differences into whole FP8 steps of some elements: correct results had up to 0.02.
 TOLERANCE = 0.05
 
 
@@ -32,7 +32,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """What this process runs on; ConfigError, one sentence, when there is no GPU or no vLLM."""
+    """What this process runs on; ConfigError, one sentence, if there is no GPU or no vLLM."""
     try:
         import torch
         import triton
@@ -54,7 +54,7 @@ def machine() -> Machine:
 
 
 def default_config(shape: Shape, batch: int) -> Config:
-    """What vLLM uses for this batch size when it finds no file."""
+    """What vLLM uses for this batch size if it finds no file."""
     from vllm.model_executor.layers.fused_moe.fused_moe import get_default_config
 
     block = list(shape.block) if shape.block else None
@@ -76,7 +76,7 @@ def tuned_file_name(shape: Shape) -> str:
 
 
 def _quantised(torch: Any, experts: int, rows: int, columns: int, real: bool) -> tuple[Any, Any]:
-    """(FP8 weights, scale of each output channel); one expert seen `experts` times unless `real`."""
+    """(FP8 weights, scale of each output channel); one expert repeated `experts` times unless `real`."""
     held = experts if real else 1
     weights = torch.empty((held, rows, columns), dtype=torch.float8_e4m3fn, device="cuda")
     scales = torch.empty((held, rows, 1), dtype=torch.float32, device="cuda")
@@ -110,7 +110,7 @@ class Layer:
         )
 
     def tokens(self, batch: int, calls: int) -> list[tuple[Any, Any, Any]]:
-        """(hidden states, routing weights, expert ids) of several calls, each with a routing of its own."""
+        """(hidden states, routing weights, expert ids) of several calls, each with its own routing."""
         torch, shape = self.torch, self.shape
         made = []
         for _ in range(calls):
@@ -155,20 +155,20 @@ class Layer:
         return weights.view(torch.uint8)[chosen].view(torch.float8_e4m3fn).float() * scales[chosen]
 
     def error(self, config: Config, batch: int, limit: int = 32) -> float:
-        """Relative error of a configuration's result on fresh tokens; infinite when it has a NaN."""
+        """Relative error of a configuration's result on fresh tokens; infinite if it has a NaN."""
         (token,) = self.tokens(batch, 1)
-        found = self.run(config, token)[:limit].float()
-        wanted = self.reference(token, limit)
-        value = float((found - wanted).norm() / wanted.norm())
+        result = self.run(config, token)[:limit].float()
+        reference = self.reference(token, limit)
+        value = float((result - reference).norm() / reference.norm())
         return value if value == value else float("inf")
 
 
 class GraphBench:
-    """Times a layer through CUDA graphs: several calls with different routings a replay, events around it."""
+    """Times a layer through CUDA graphs: several calls with different routings per replay, timed by events."""
 
     def __init__(self, layer: Layer, batch: int) -> None:
         self._layer, self._torch = layer, layer.torch
-        # Enough routings a replay that its weights do not sit in the L2 cache.
+        # Enough routings per replay that its weights do not stay in the L2 cache.
         self._tokens = layer.tokens(batch, max(4, 16 // batch))
         self._graphs: dict[Config, Any] = {}
         self._pool = layer.torch.cuda.graph_pool_handle()
@@ -176,7 +176,7 @@ class GraphBench:
         self.failed: dict[Config, str] = {}
 
     def prepare(self, config: Config) -> bool:
-        """Compile, capture and warm up; False, with the reason kept, when this GPU cannot run it."""
+        """Compile, capture and warm up; False, with the reason recorded, if this GPU cannot run it."""
         if config in self._graphs:
             return True
         if config in self.failed:
@@ -197,14 +197,14 @@ class GraphBench:
                 torch.cuda.synchronize()
             except Exception:
                 raise ConfigError(
-                    f"{config} broke the GPU's state ({self.failed[config]}): start again, it resumes without it."
+                    f"{config} broke the GPU's state ({self.failed[config]}): start again, tuning skips it."
                 ) from error
             return False
         self._graphs[config] = graph
         return True
 
     def sample(self, config: Config) -> float:
-        """One replay, microseconds a call."""
+        """One replay, microseconds per call."""
         start, end = self._events
         start.record()
         self._graphs[config].replay()
@@ -237,14 +237,14 @@ def _compile(batch: int, configs: Sequence[Config]) -> None:
 
 def compile_ahead(
     shape: Shape,
-    wanted: Sequence[tuple[int, Config]],
+    todo: Sequence[tuple[int, Config]],
     seconds: float,
     report: Callable[[int, int], None],
     workers: int | None = None,
 ) -> int:
-    """Compile (batch, configuration) pairs in processes of their own; how many were done when time was up."""
+    """Compile (batch, configuration) pairs in separate processes; how many were done when time was up."""
     count = workers or max(1, min(16, (os.cpu_count() or 2)))
-    chunks = list(_chunks(wanted, 2))
+    chunks = list(_chunks(todo, 2))
     deadline = time.monotonic() + seconds
     done = 0
     pool = futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker, (shape,))
@@ -253,7 +253,7 @@ def compile_ahead(
         for job in futures.as_completed(jobs, timeout=max(1.0, deadline - time.monotonic())):
             if job.exception() is None:
                 done += jobs[job]
-            report(done, len(wanted))
+            report(done, len(todo))
     except futures.TimeoutError:
         pass
     finally:
@@ -264,9 +264,9 @@ def compile_ahead(
     return done
 
 
-def _chunks(wanted: Sequence[tuple[int, Config]], size: int) -> Iterator[tuple[int, list[Config]]]:
+def _chunks(todo: Sequence[tuple[int, Config]], size: int) -> Iterator[tuple[int, list[Config]]]:
     batches: dict[int, list[Config]] = {}
-    for batch, config in wanted:
+    for batch, config in todo:
         batches.setdefault(batch, []).append(config)
     for batch, configs in batches.items():
         for start in range(0, len(configs), size):

@@ -1,4 +1,4 @@
-"""doctor: compile every entry of tuned files for a GPU that need not be there, and say which ones are bad."""
+"""doctor: compile every entry of tuned files for a GPU that need not be present, and report the bad ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with an entry; nothing, when `faults` is empty."""
+    """What is wrong with an entry; nothing if `faults` is empty."""
 
     entry: Entry
     compiled: Compiled
@@ -50,7 +50,7 @@ def shape_of_name(name: str) -> Shape:
     match = _NAME.fullmatch(name)
     if not match:
         raise ConfigError(
-            f"{name} is no name that vLLM looks for: python3 -m moe_config name says which it is."
+            f"{name} is not a name that vLLM looks for: get the name from python3 -m moe_config name."
         )
     if match["dtype"] not in (None, "fp8_w8a8"):
         raise ConfigError(
@@ -63,20 +63,22 @@ def shape_of_name(name: str) -> Shape:
 
 
 def read_file(path: Path) -> tuple[list[Entry], list[str]]:
-    """(entries, sentences on what cannot be read as one); ConfigError when it is no such file at all."""
+    """(entries, sentences on what cannot be read as an entry); ConfigError if it is not a tuned file at all."""
     shape = shape_of_name(path.name)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): give a JSON file.") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} is no JSON object: write batch sizes as its keys.")
+        raise ConfigError(f"{path} is not a JSON object: write batch sizes as its keys.")
     entries, wrong = [], []
     for key, value in data.items():
         if key == "triton_version":
             continue
         if not key.isascii() or not key.isdigit():
-            wrong.append(f"{path.name} has the key {key!r}: vLLM takes batch sizes and triton_version only.")
+            wrong.append(
+                f"{path.name} has the key {key!r}: vLLM accepts only batch sizes and triton_version."
+            )
             continue
         try:
             entries.append(
@@ -90,13 +92,15 @@ def read_file(path: Path) -> tuple[list[Entry], list[str]]:
 
 
 def judge(entry: Entry, compiled: Compiled, capability: int) -> Diagnosis:
-    """Compare what the compiler says with what the GPU has."""
+    """Compare the compiler's report with what the GPU has."""
     faults = []
     if compiled.error:
         faults.append(f"does not compile: {compiled.error}")
     else:
         if compiled.shared > shared_limit(capability):
-            faults.append(f"{compiled.shared:,} B of shared memory, a block has {shared_limit(capability):,}")
+            faults.append(
+                f"{compiled.shared:,} B of shared memory, but a block has {shared_limit(capability):,}"
+            )
         if compiled.spills:
             faults.append(f"{compiled.spills} B of registers spilled")
         if entry.shape.dtype != "bf16" and not compiled.native_fp8:
@@ -111,7 +115,7 @@ def _compile(text: str, shape: Shape, config: Config, capability: int) -> Compil
 def compile_all(
     text: str, entries: Iterable[Entry], capability: int, jobs: int, cache: Path | None
 ) -> dict[tuple[Shape, Config], Compiled]:
-    """Compile each different configuration once, several at a time; `cache` keeps what is known by content."""
+    """Compile each different configuration once, several at a time; `cache` keeps results, by content."""
     version = kernel.triton_version()
     done: dict[tuple[Shape, Config], Compiled] = {}
     todo: dict[tuple[Shape, Config], Path | None] = {}
@@ -137,7 +141,7 @@ def compile_all(
 
 
 def table(diagnoses: Sequence[Diagnosis]) -> str:
-    """One line an entry, under the name of its file."""
+    """One line per entry, under the name of its file."""
     lines: list[str] = []
     file = ""
     for item in diagnoses:
@@ -157,7 +161,7 @@ def _files(given: Sequence[Path]) -> list[Path]:
     if given:
         missing = [path for path in given if not path.is_file()]
         if missing:
-            raise ConfigError(f"{missing[0]} is no file: give the path of a tuned file.")
+            raise ConfigError(f"{missing[0]} is not a file: give the path of a tuned file.")
         return list(given)
     places = [_SHIPPED]
     if os.environ.get("VLLM_TUNED_CONFIG_FOLDER"):
@@ -175,13 +179,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", type=Path, help="directory that holds vllm/ (default: the installed one)")
     parser.add_argument("--capability", type=int, default=121, metavar="121", help="GPU to compile for")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="compilers at a time")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="compilers at the same time")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep results, by content")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Judge the files; 0 all good, 1 an entry is bad."""
+    """Evaluate the files; 0 if all are good, 1 if an entry is bad."""
     shared_limit(options.capability)
     files = _files(options.files)
     read = [read_file(path) for path in files]
@@ -189,7 +193,7 @@ def run(options: argparse.Namespace) -> int:
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < _MIN_TRITON:
         raise ConfigError(
-            f"Triton {version} is too old to judge for sm_121: use 3.8 or newer, as the image has."
+            f"Triton {version} is too old to compile for sm_121: use 3.8 or newer, as the image has."
         )
     source = kernel.find_source(options.root)
     text = kernel.kernel_text(source.read_text(encoding="utf-8"), str(source))

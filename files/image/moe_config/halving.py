@@ -1,6 +1,6 @@
 """Successive halving over real timings, and the rule that a tuned entry is never worse than vLLM's default.
 
-Pure: the clock and the GPU come in through `Bench`, so the tests run it with a made-up one.
+Pure: the clock and the GPU come in through `Bench`, so the tests run it with a simulated one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Protocol
 from .space import Config
 
 GROUPS = (1, 16, 32, 64)
-#: A winner must beat the default by more than this share, and by twice the default's own spread.
-LEAST_GAIN = 0.01
+#: A winner must beat the default by more than this fraction, and by twice the default's own spread.
+MINIMUM_GAIN = 0.01
 PAIRS = 21
 FINALISTS = 3
 
@@ -24,13 +24,13 @@ class Bench(Protocol):
     """Times configurations for one batch size."""
 
     def prepare(self, config: Config) -> bool:
-        """Make it ready to be timed; False when it cannot run on this GPU."""
+        """Make it ready to be timed; False if it cannot run on this GPU."""
 
     def sample(self, config: Config) -> float:
-        """One timing of a prepared configuration, microseconds a call."""
+        """One timing of a prepared configuration, microseconds per call."""
 
     def release(self, config: Config) -> None:
-        """Forget it."""
+        """Free what it holds."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ def first_look(
 def cores(pool: Iterable[Config], first: Sequence[Config] = (), seed: int = 0) -> list[Config]:
     """The pool without its GROUP_SIZE_M variants, `first` ahead of the others, which come in a fixed random order.
 
-    The group only changes the order in which blocks run, so it is tried on the best tiles alone.
+    The group only changes the order in which blocks run, so it is tried only on the best tiles.
     """
     rest = sorted({replace(config, group_m=GROUPS[0]) for config in pool})
     random.Random(seed).shuffle(rest)
@@ -93,7 +93,7 @@ def best_of(seen: dict[Config, float], keep: int) -> list[Config]:
 
 
 def with_groups(configs: Sequence[Config], pool: Iterable[Config]) -> list[Config]:
-    """Each configuration with every GROUP_SIZE_M that the pool has for it, the given order kept."""
+    """Each configuration with every GROUP_SIZE_M that the pool has for it, in the given order."""
     allowed = set(pool)
     variants = [replace(config, group_m=group) for config in configs for group in GROUPS]
     return [config for config in dict.fromkeys(variants) if config in allowed]
@@ -106,7 +106,7 @@ def halve(
     keep: int = FINALISTS,
     samples: int = 3,
 ) -> list[Config]:
-    """Drop the slower half, double the timings, until `keep` are left; the rounds go through all in turn."""
+    """Drop the slower half, double the timings, until `keep` are left; each round times all of them in turn."""
     ready = [config for config in pool if bench.prepare(config)]
     times: dict[Config, list[float]] = {config: [] for config in ready}
     while ready:
@@ -126,7 +126,7 @@ def halve(
 
 
 def decide(finalists: Sequence[Config], default: Config, bench: Bench, pairs: int = PAIRS) -> Verdict:
-    """Time the finalists and the default in turn; a finalist wins only beyond the noise, else the default stays."""
+    """Time the finalists and the default in turn; a finalist must win beyond the noise, or the default stays."""
     rivals = [config for config in dict.fromkeys(finalists) if config != default and bench.prepare(config)]
     if not bench.prepare(default) or not pairs:
         raise ValueError("the default configuration cannot be timed")
@@ -141,7 +141,7 @@ def decide(finalists: Sequence[Config], default: Config, bench: Bench, pairs: in
         ratios = [mine / base for mine, base in zip(times[config], times[default], strict=True)]
         ratio = statistics.median(ratios)
         wins = sum(value < 1 for value in ratios) / pairs
-        if ratio < 1 - max(LEAST_GAIN, 2 * noise) and wins >= 0.8 and ratio < chosen.ratio:
+        if ratio < 1 - max(MINIMUM_GAIN, 2 * noise) and wins >= 0.8 and ratio < chosen.ratio:
             chosen = Verdict(config, default, True, ratio, noise, times[default], times[config])
     for config in times:
         bench.release(config)

@@ -1,4 +1,4 @@
-"""What the tuner keeps on disk: its state, to resume from; the tuned file; the raw timings."""
+"""What the tuner keeps on disk: its state, from which it resumes; the tuned file; the raw timings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .space import Config, Shape
 
 def write_json(path: Path, data: Any) -> None:
     """Write a whole file or none."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
 
 
 def pack(config: Config) -> str:
@@ -32,7 +32,7 @@ def unpack(text: str) -> Config:
 
 
 class Journal:
-    """The tuner's state of one layer on one machine; a file of another layer or machine is refused."""
+    """The tuner's state of one layer on one machine; a file from another layer or machine is refused."""
 
     def __init__(self, path: Path, shape: Shape, machine: dict[str, Any]) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class Journal:
             data = json.loads(self._path.read_text(encoding="utf-8"))
             if data["identity"] != self._identity:
                 raise ConfigError(
-                    f"{self._path} is of another layer, GPU or version: choose another --output, or remove it."
+                    f"{self._path} is from another layer, GPU or version: choose another --output, or remove it."
                 )
             self.looks = {
                 int(batch): {unpack(key): value for key, value in seen.items()}
@@ -60,7 +60,7 @@ class Journal:
             self.verdicts = {int(batch): verdict for batch, verdict in data["verdicts"].items()}
             self.compiled, self.seconds = data["compiled"], data["seconds"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self._path} cannot be read ({error}): remove it to start anew.") from None
+            raise ConfigError(f"{self._path} cannot be read ({error}): remove it to start again.") from None
 
     def save(self) -> None:
         """Write the state."""
@@ -100,8 +100,8 @@ def tuned_file(
 ) -> dict[str, Any]:
     """The content of the file that vLLM reads.
 
-    vLLM takes the entry of the nearest key, so every size of `defaults` is written: where nothing was tuned, with
-    vLLM's own values, lest a batch size get the entry of another one.
+    vLLM takes the entry of the nearest key, so every size of `defaults` is written, with vLLM's own values if it was
+    not tuned: otherwise a batch size would get the entry of another one.
     """
     entries = {batch: config.as_entry() for batch, config in defaults.items()}
     entries.update({batch: verdict["entry"] for batch, verdict in verdicts.items()})
@@ -109,11 +109,11 @@ def tuned_file(
 
 
 def summary(verdicts: dict[int, dict[str, Any]], batches: Sequence[int]) -> str:
-    """A table: default and tuned medians in microseconds a layer call."""
+    """A table: default and tuned medians in microseconds per layer call."""
     lines = ["  batch  default us  tuned us  change  entry"]
     for batch in batches:
         if batch not in verdicts:
-            lines.append(f"{batch:7d}  not reached in the time given")
+            lines.append(f"{batch:7d}  not reached within the time limit")
             continue
         verdict = verdicts[batch]
         base, mine = median(verdict["default_us"]), median(verdict["config_us"])
@@ -124,6 +124,6 @@ def summary(verdicts: dict[int, dict[str, Any]], batches: Sequence[int]) -> str:
 
 
 def median(values: Sequence[float]) -> float:
-    """The median, 0 of nothing."""
+    """The median; 0 of an empty sequence."""
     ordered = sorted(values)
     return ordered[len(ordered) // 2] if ordered else 0.0

@@ -1,6 +1,6 @@
-"""Compile vLLM's own fused_moe_kernel for a GPU that is not there, with Triton; no torch, no vLLM import, no GPU.
+"""Compile vLLM's own fused_moe_kernel with Triton for a GPU that need not be present; no torch, no vLLM import.
 
-The kernel's text is cut out of vLLM's fused_moe.py and run in a module of its own, so that what is judged is what
+The kernel's text is extracted from vLLM's fused_moe.py and loaded as a separate module, so that what is checked is what
 the server will run, and nothing else of vLLM needs to be importable.
 """
 
@@ -31,7 +31,7 @@ _HALF_MMA = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)\S*\.(?:f16|bf16)\.(?:f
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of one entry; shared memory in bytes a block, spills in bytes a thread."""
+    """What the compiler reports for one entry; shared memory in bytes per block, spills in bytes per thread."""
 
     shared: int
     registers: int
@@ -45,7 +45,7 @@ class Compiled:
 
 
 def kernel_text(fused_moe: str, where: str = "fused_moe.py") -> str:
-    """The kernel and its helper as Python source; ConfigError when this vLLM has no such kernel."""
+    """The kernel and its helper as Python source; ConfigError if this vLLM has no such kernel."""
     try:
         tree = ast.parse(fused_moe)
     except SyntaxError as error:
@@ -70,7 +70,7 @@ def parameters(text: str) -> dict[str, bool]:
 
 
 def find_source(root: Path | None) -> Path:
-    """fused_moe.py of the vLLM under `root` (the directory that holds vllm/), else of the installed one."""
+    """fused_moe.py of the vLLM under `root` (the directory that holds vllm/), or of the installed one."""
     places = [root / "vllm"] if root else [Path("/app/vllm/vllm")]
     if root is None:
         spec = importlib.util.find_spec("vllm")
@@ -84,13 +84,13 @@ def find_source(root: Path | None) -> Path:
 
 
 def cache_key(text: str, shape: Shape, config: Config, capability: int, triton_version: str) -> str:
-    """Digest of everything that decides what the compiler says."""
+    """Digest of everything that the compiler's report depends on."""
     what = "\0".join((text, repr(shape), repr(config), str(capability), triton_version))
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
 def triton_version() -> str:
-    """The installed Triton; ConfigError when there is none."""
+    """The installed Triton; ConfigError if there is none."""
     try:
         import triton
     except ImportError as error:
@@ -142,7 +142,7 @@ def _arguments(
     }
     if block:
         constants["BLOCK_SIZE_K"] = min(config.block_k, *block)
-    # vLLM passes 0 where a scale has no such dimension and 1 for the innermost one; Triton makes 1 a constant.
+    # vLLM passes 0 if a scale has no such dimension and 1 for the innermost one; Triton makes 1 a constant.
     constants.update({"stride_asm": 1, "stride_bsn": 1} if not block else {"stride_ask": 1, "stride_bsk": 1})
     loose = {"num_valid_tokens", "stride_ask", "stride_bse", "stride_bsn", "stride_asm", "stride_bsk"}
     signature: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _arguments(
 
 
 def _registers(assembler: str, ptx: str, capability: int) -> tuple[int, int]:
-    """(registers a thread, spilled bytes a thread) as ptxas reports them."""
+    """(registers per thread, spilled bytes per thread) as ptxas reports them."""
     suffix = "a" if capability >= 90 else ""
     with tempfile.TemporaryDirectory(prefix="moe-doctor-") as work:
         source = Path(work) / "kernel.ptx"
@@ -196,7 +196,7 @@ def _registers(assembler: str, ptx: str, capability: int) -> tuple[int, int]:
 
 
 def compile_entry(text: str, shape: Shape, config: Config, capability: int = 121) -> Compiled:
-    """Compile one entry of a configuration; `error` is set when the compiler refuses it."""
+    """Compile one entry of a configuration; `error` is set if the compiler refuses it."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

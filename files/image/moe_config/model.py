@@ -20,7 +20,7 @@ _HEADER_LIMIT = 100_000_000
 
 @dataclass(frozen=True)
 class Model:
-    """A model directory and its parsed configuration; sizes in elements, 0 where the model has none."""
+    """A model directory and its parsed configuration; sizes in elements, 0 if the model has none."""
 
     name: str
     directory: Path
@@ -61,7 +61,7 @@ def find_directory(name: str, revision: str = "main") -> Path:
         if snapshot.name == commit or (len(snapshots) == 1 and revision == "main"):
             return snapshot
     raise ConfigError(
-        f"{name} at revision {revision} is not in {cache}: download it first or give its directory."
+        f"{name} at revision {revision} is not in {cache}: download it first, or give its directory."
     )
 
 
@@ -100,7 +100,7 @@ def _number(config: dict[str, Any], keys: tuple[str, ...]) -> int:
 
 
 def load(name: str, revision: str = "main") -> Model:
-    """Read a model's configuration; ConfigError when it is not there or cannot be read."""
+    """Read a model's configuration; ConfigError if it is missing or cannot be read."""
     directory = find_directory(name, revision)
     config = _read_json(directory / "config.json")
     text = _text_config(config)
@@ -110,22 +110,22 @@ def load(name: str, revision: str = "main") -> Model:
 
 
 def quantization_config(model: Model) -> dict[str, Any]:
-    """The quantisation section wherever the model keeps it; {} when it has none."""
+    """The quantisation section wherever the model keeps it; {} if it has none."""
     for part in (model.config, model.text):
         for key in ("quantization_config", "compression_config"):
             section = part.get(key)
             if isinstance(section, dict) and section:
                 return section
-    beside = model.directory / "hf_quant_config.json"
-    if beside.is_file():
-        section = _read_json(beside).get("quantization")
+    separate = model.directory / "hf_quant_config.json"
+    if separate.is_file():
+        section = _read_json(separate).get("quantization")
         if isinstance(section, dict):
             return {"quant_method": "modelopt", **section}
     return {}
 
 
 def tensor_names(model: Model) -> list[str]:
-    """Names of the model's tensors, from the index or the safetensors headers; [] when there are no weights."""
+    """Names of the model's tensors, from the index or the safetensors headers; [] if there are no weights."""
     index = model.directory / "model.safetensors.index.json"
     if index.is_file():
         weights = _read_json(index).get("weight_map")
@@ -139,5 +139,7 @@ def tensor_names(model: Model) -> list[str]:
                     raise ValueError("header too long")
                 names += [key for key in json.loads(stream.read(length)) if key != "__metadata__"]
         except (OSError, ValueError, struct.error) as error:
-            raise ConfigError(f"{path} is no whole safetensors file ({error}): download it again.") from None
+            raise ConfigError(
+                f"{path} is not a complete safetensors file ({error}): download it again."
+            ) from None
     return names

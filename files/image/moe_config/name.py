@@ -59,13 +59,13 @@ def local_shape(model: Model, tp: int, ep: int) -> tuple[int, int]:
         return -(-model.experts // ep), model.expert_size
     if model.expert_size % tp:
         raise ConfigError(
-            f"The expert size {model.expert_size} of {model.name} does not divide by {tp}: choose another --tp."
+            f"The expert size {model.expert_size} of {model.name} is not divisible by {tp}: choose another --tp."
         )
     return model.experts, model.expert_size // tp
 
 
 def refined_block(block: tuple[int, int], size: int, hidden: int, tp: int) -> tuple[int, int]:
-    """The block shape after a newer vLLM (0.29 on) has fitted it to a shard that is no whole number of blocks."""
+    """The block shape that vLLM from 0.29 on uses for a shard that is not a whole number of blocks."""
     if size % block[0] == 0 and (tp == 1 or size % block[1] == 0):
         return block
     side = math.gcd(*block, size, hidden)
@@ -106,19 +106,19 @@ def _file_for(model: Model, quant: Quantization, tp: int, ep: int, device: str) 
 def _markers(model: Model, quant: Quantization, options: argparse.Namespace) -> list[str]:
     """The routes that must announce themselves: not those switched off or overruled by an explicit backend."""
 
-    def asked(switch: str, backend: str) -> bool:
+    def is_active(switch: str, backend: str) -> bool:
         return os.environ.get(switch, "").strip().lower() != "auto" and backend == "auto"
 
     markers = []
-    if quant.linear in LINEAR_ROUTED and asked("DGX_VLLM_FP8_LINEAR", options.linear_backend):
+    if quant.linear in LINEAR_ROUTED and is_active("DGX_VLLM_FP8_LINEAR", options.linear_backend):
         markers.append("linear")
-    if model.is_moe and quant.experts in MOE_ROUTED and asked("DGX_VLLM_FP8_MOE", options.moe_backend):
+    if model.is_moe and quant.experts in MOE_ROUTED and is_active("DGX_VLLM_FP8_MOE", options.moe_backend):
         markers.append("moe")
     return markers
 
 
 def answer(options: argparse.Namespace) -> Answer:
-    """Work the answer out for parsed options."""
+    """The answer for parsed options."""
     model = load(options.model, options.revision)
     quant = detect(model)
     file, reason = _file_for(model, quant, options.tp, options.ep, options.device)

@@ -58,7 +58,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def draw_tuned(raw: dict[str, Any], path: Path) -> str:
-    """Time of one layer call by batch size; a sentence on what was drawn, or why not."""
+    """Time of one layer call by batch size; a sentence on what was drawn, or why nothing was."""
     verdicts = {int(batch): verdict for batch, verdict in raw["verdicts"].items()}
     if not verdicts:
         return "no plot: no batch size was finished."
@@ -87,7 +87,7 @@ def draw_tuned(raw: dict[str, Any], path: Path) -> str:
         *_curve(xs, [lower(verdicts[b]["ratio"]) for b in batches], _ORANGE),
         f'<text x="{_LEFT + 10}" y="{_UPPER[0] + 14}" fill="{_BLUE}">vLLM\'s default</text>',
         f'<text x="{_LEFT + 10}" y="{_UPPER[0] + 30}" fill="{_ORANGE}">tuned</text>',
-        _text(16, sum(_UPPER) / 2, "microseconds a layer call (median)", more=_upright(sum(_UPPER) / 2)),
+        _text(16, sum(_UPPER) / 2, "microseconds per layer call (median)", more=_upright(sum(_UPPER) / 2)),
         _text(16, sum(_LOWER) / 2, "tuned / default", more=_upright(sum(_LOWER) / 2)),
         _text(_WIDTH / 2, _HEIGHT - 8, "batch size (tokens)"),
         *(

@@ -1,4 +1,4 @@
-"""Tell a model's quantisation from its configuration, for its experts and for its other linear layers.
+"""Detect a model's quantisation from its configuration, for its experts and for its other linear layers.
 
 Kinds: none, fp8-channel, fp8-tensor, fp8-block, nvfp4, other.
 """
@@ -34,7 +34,7 @@ class Quantization:
 
     @property
     def kind(self) -> str:
-        """The kind to name the model by: that of the experts, else of the linear layers."""
+        """The kind to name the model by: that of the experts, or of the linear layers if the experts have none."""
         return self.experts if self.experts != "none" else self.linear
 
 
@@ -70,7 +70,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _excluded(model: Model, section: dict[str, Any]) -> bool:
-    """Whether the ignore list takes out the attention output projection of every layer.
+    """Whether the ignore list excludes the attention output projection of every layer.
 
     Used without weights at hand: that projection is the one linear layer that nearly every model has.
     """
@@ -115,7 +115,7 @@ def _compressed(section: dict[str, Any]) -> tuple[str, str, tuple[int, int] | No
 
 
 def detect(model: Model) -> Quantization:
-    """The quantisation of a model; weights on disk, where there are any, settle what its linear layers are."""
+    """The quantisation of a model; weights on disk, if there are any, decide what its linear layers are."""
     section = quantization_config(model)
     if not section:
         return Quantization("none", "none", None)

@@ -1,4 +1,4 @@
-"""The tuner's search space, and what can be said of a configuration without compiling it. Pure, standard library."""
+"""The tuner's search space, and what is known about a configuration without compiling it. Pure, standard library."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Config:
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], where: str) -> Config:
-        """Read an entry; ConfigError names what is wrong with it."""
+        """Read an entry; ConfigError says what is wrong with it."""
         if not isinstance(entry, dict):
             raise ConfigError(f"{where} is not an object: write the six values of a configuration.")
         unknown = sorted(set(entry) - set(KEYS) - {"SPLIT_K"})
@@ -53,11 +53,11 @@ class Config:
         values = [entry[key] for key in KEYS]
         for key, value in zip(KEYS, values, strict=True):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{where} has {key}={value!r}: give a whole number from 1.")
+                raise ConfigError(f"{where} has {key}={value!r}: write a whole number from 1.")
             if key != "num_stages" and key != "GROUP_SIZE_M" and value & (value - 1):
-                raise ConfigError(f"{where} has {key}={value}: Triton takes powers of two only.")
+                raise ConfigError(f"{where} has {key}={value}: Triton accepts only powers of two.")
         if entry.get("SPLIT_K", 1) != 1:
-            raise ConfigError(f"{where} has SPLIT_K={entry['SPLIT_K']}: vLLM's kernel takes 1 only.")
+            raise ConfigError(f"{where} has SPLIT_K={entry['SPLIT_K']}: vLLM's kernel accepts only 1.")
         return cls(*values)
 
     def __str__(self) -> str:
@@ -83,8 +83,8 @@ class Shape:
             raise ConfigError("A block shape goes with dtype fp8-block and with no other: check the options.")
         if min(self.experts, self.size, self.hidden, self.topk) < 1 or self.topk > self.experts:
             raise ConfigError(
-                f"{self.experts} experts, size {self.size}, hidden {self.hidden}, top-{self.topk} is no MoE layer: "
-                "give numbers from 1, and no more experts a token than there are."
+                f"{self.experts} experts, size {self.size}, hidden {self.hidden}, top-{self.topk} is not a MoE layer: "
+                "give numbers from 1, and no more experts per token than there are."
             )
 
     @property
@@ -101,9 +101,9 @@ class Shape:
 def shared_memory(config: Config, element_bytes: int = 1, capability: int = 121) -> int:
     """Bytes of shared memory that Triton takes for vLLM's MoE kernel.
 
-    The loop over K keeps tiles of both operands in flight: num_stages - 1 of them, and one more on capability 9.0
+    The loop over K keeps tiles of both operands in flight: num_stages - 1 of them, and one more on capability 9.0,
     where its own matrix instructions, 64 rows tall, read them from there (vLLM swaps the operands of FP8 tiles that
-    are wider than tall). The compiler's figures for sm_121 and sm_90 equal this for FP8 per channel
+    are wider than tall). The compiler's values for sm_121 and sm_90 equal this for FP8 per channel
     (tests/image/test_moe_doctor.py); elsewhere it is a lower bound.
     """
     tall = config.block_m >= 64 or (config.block_n >= 64 and element_bytes == 1)
@@ -130,14 +130,14 @@ def refusal(config: Config, shape: Shape, batch: int, capability: int) -> str | 
     if config.block_m > max(16, 1 << (batch - 1).bit_length()):
         return "padding"  # an expert gets at most `batch` tokens: a taller tile does the same work and more
     if shape.block and (config.block_k > shape.block[1] or shape.block[1] % config.block_k):
-        return "block shape"  # vLLM cuts BLOCK_SIZE_K to the quantisation block: a double of another one
+        return "block shape"  # vLLM cuts BLOCK_SIZE_K to the quantisation block: a duplicate of another one
     if config.block_n > 2 * shape.size or config.block_k > min(shape.size, shape.hidden):
         return "layer size"
     return None
 
 
 def shared_limit(capability: int) -> int:
-    """Bytes of shared memory a block may have; ConfigError for a capability that the table lacks."""
+    """Bytes of shared memory that a block may have; ConfigError for a capability that the table lacks."""
     if capability not in SHARED_LIMIT:
         raise ConfigError(f"Capability {capability} is not in SHARED_LIMIT of moe_config/space.py: add it.")
     return SHARED_LIMIT[capability]
@@ -146,7 +146,7 @@ def shared_limit(capability: int) -> int:
 def launch_class(shape: Shape, batch: int) -> tuple[bool, bool]:
     """Batch sizes of one class run the same compiled kernel.
 
-    Triton compiles anew for a number of tokens that 16 divides, and vLLM launches few tokens without sorting them.
+    Triton compiles separately for numbers of tokens that 16 divides, and vLLM launches few tokens without sorting them.
     """
     pairs = batch * shape.topk
     return pairs * 4 <= shape.experts, pairs % 16 == 0

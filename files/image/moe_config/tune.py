@@ -18,7 +18,7 @@ from .name import local_shape
 from .quant import detect
 from .space import BATCH_SIZES, Config, Shape, brute_force, candidates, launch_class
 
-#: Shares of the time budget: compiling ahead, and the first look at every tile.
+#: Fractions of the time budget: compiling ahead, and the first look at every tile.
 _COMPILE, _LOOK = 0.35, 0.70
 _KEEP = 8
 #: What the layer of bench.py measures. The kernel of other quantisations takes its scales another way.
@@ -28,7 +28,7 @@ _GB10 = 121
 
 
 class Progress:
-    """One line on stderr, redrawn on a terminal, written now and then elsewhere."""
+    """One line on stderr, redrawn on a terminal, written every 10 seconds elsewhere."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._start, self._last = clock, clock(), float("-inf")
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Slice:
-    """A clock that says when a share of the time is up."""
+    """A clock that says when a part of the time is up."""
 
     def __init__(self, end: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._end, self._clock = end, clock
@@ -70,7 +70,7 @@ def shape_of(options: argparse.Namespace) -> Shape:
         topk = model.text.get("num_experts_per_tok") or model.text.get("moe_topk")
         if not isinstance(topk, int):
             raise ConfigError(
-                f"{options.model} does not say how many experts a token gets: give the four numbers."
+                f"{options.model} does not say how many experts per token uses: give the four numbers."
             )
         experts, size = local_shape(model, options.tp, options.ep)
         if quant.experts != TUNED:
@@ -85,7 +85,7 @@ def shape_of(options: argparse.Namespace) -> Shape:
 
 
 class Tuner:
-    """Tunes one layer; every step is saved, so a second run goes on where the first one stopped."""
+    """Tunes one layer; every step is saved, so another run continues where the first one stopped."""
 
     def __init__(self, bench: Any, layer: Any, capability: int, journal: Journal, progress: Progress) -> None:
         self._gpu, self._layer, self._capability = bench, layer, capability
@@ -131,10 +131,10 @@ class Tuner:
             start = time.monotonic()
         journal.save()
 
-    def _compile(self, wanted: list[tuple[int, Config]], seconds: float) -> None:
+    def _compile(self, todo: list[tuple[int, Config]], seconds: float) -> None:
         once = {
             (launch_class(self._layer.shape, batch), config): (batch, config)
-            for batch, config in reversed(wanted)
+            for batch, config in reversed(todo)
         }
         if not once:
             return
@@ -158,7 +158,7 @@ class Tuner:
                 break
             if not verdict.tuned:
                 raise ConfigError(
-                    f"vLLM's default for batch size {batch} is off by {error:.3f} from the float32 reference: "
+                    f"vLLM's default for batch size {batch} has an error of {error:.3f} against the float32 reference: "
                     "do not serve with this vLLM on this GPU."
                 )
             self.journal.failed[verdict.config] = f"wrong result: relative error {error:.4f}"
@@ -169,7 +169,7 @@ class Tuner:
 
 
 def plan(shape: Shape, batches: list[int]) -> str:
-    """What a run would do on a GB10, in one sentence."""
+    """What a run would do on a GB10, as one sentence."""
     left = sum(len(candidates(shape, batch, _GB10)[0]) for batch in batches)
     return (
         f"{shape.experts} experts of size {shape.size}, hidden size {shape.hidden}, top-{shape.topk}, {shape.dtype}: "
@@ -203,19 +203,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experts", type=_positive, metavar="E", help="experts on one GPU")
     parser.add_argument("--intermediate", type=_positive, metavar="N", help="expert size on one GPU")
     parser.add_argument("--hidden", type=_positive, metavar="K", help="hidden size")
-    parser.add_argument("--topk", type=_positive, metavar="T", help="experts a token")
+    parser.add_argument("--topk", type=_positive, metavar="T", help="experts per token")
     parser.add_argument("--batch-sizes", type=_batches, default=list(BATCH_SIZES), metavar="1,8,32")
     parser.add_argument("--budget", type=_positive, default=3600, metavar="SECONDS", help="time to spend")
     parser.add_argument(
         "--output", type=Path, default=Path("tuned"), metavar="DIR", help="where the results go"
     )
     parser.add_argument(
-        "--plan", action="store_true", help="say what would be tuned, or why nothing can be; needs no GPU"
+        "--plan", action="store_true", help="report what would be tuned, or why nothing can be; needs no GPU"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Tune; exit 0 when every batch size has its entry, 1 when time ran out before."""
+    """Tune; exit 0 if every batch size has its entry, 1 if time ran out first."""
     shape = shape_of(options)
     if options.plan:
         print(plan(shape, options.batch_sizes))

@@ -1,9 +1,9 @@
 """Command line: python3 -m sm121_patch VERB --root DIR.
 
-check   say what would be done; exit 0 when each route has a place (nothing is written)
-apply   put the routes in place and write the manifest; does nothing to a tree that has them
-status  exit 0 only when the bytes on disk are those that this patch version writes
-revert  give the original bytes back
+check   report what would be done; exit 0 if each route has a place (nothing is written)
+apply   put the routes in place and write the manifest; leaves a tree that has them unchanged
+status  exit 0 only if the bytes on disk are those that this patch version writes
+revert  restore the original bytes
 
 cmake check|apply --root SRC   the architecture lists of vLLM's source, see cmake.py
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="where apply records what it did")
     parser.add_argument("--json", action="store_true", help="status as JSON")
     parser.add_argument(
-        "--allow-untested", action="store_true", help="go by the layout alone, whatever the version"
+        "--allow-untested", action="store_true", help="decide by the layout alone, whatever the version"
     )
     options = parser.parse_args(words)
     root: Path = options.root

@@ -2,7 +2,7 @@
 
     python3 -m sm121_patch cmake check|apply --root SRC     # SRC holds CMakeLists.txt and cmake/utils.cmake
 
-(`python3 -m sm121_patch.cmake` needs files.py and nothing else of the package: source mode copies no more before it
+(`python3 -m sm121_patch.cmake` needs only files.py from the package: source mode copies nothing else before it
 compiles, so that an edit of the routes does not compile vLLM again.)
 
 What CMake makes of the lists is not guessed: the release's own functions (cmake/utils.cmake) run over the release's
@@ -10,10 +10,10 @@ own statements under `cmake -P`, once as with nvcc 12.9 and once as with nvcc 13
 TORCH_CUDA_ARCH_LIST. A list is right when it has an entry that runs on capability 12.1 and kept its suffix: 12.1a,
 12.1f, or the family 12.0f.
 
-Three states in the released sources (read there):
+Three states in the released sources:
   up to 0.18   nvcc 12.9 gets 12.0a, which 12.1 cannot run; nvcc 13 gets 12.0f
   0.19         12.1 is supported but the nvcc 13 lists have 12.0f only: a target of 12.1 loses its suffix there
-  from 0.20    right as they are
+  from 0.20    correct without an edit
 Only lists of kernels for 12.x are edited: of SCALED_MM_ARCHS the one for CUTLASS 3.x on 12.0. Its other statements
 (9.0a; 10.0 and 11.0, three times) stay: vLLM's dispatch (scaled_mm_entry.cu) sends no 12.x GPU to those kernels.
 12.1 in CUDA_SUPPORTED_ARCHS alone would leave the nvcc 13 lists of 0.14 empty: no FP8 kernels, and no error.
@@ -78,16 +78,16 @@ def _blocks(text: str) -> tuple[str, list[re.Match[str]]]:
     if len(supported) != 1:
         raise PatchError(
             f"CMakeLists.txt sets CUDA_SUPPORTED_ARCHS in {len(supported)} known ways instead of 1: "
-            "teach sm121_patch/cmake.py this release."
+            "add this release to sm121_patch/cmake.py."
         )
     pairs = [match for match in _PAIR.finditer(text) if "12." in match.group(2) or "12." in match.group(3)]
     names = [match.group(1) for match in pairs]
-    for wanted in REQUIRED:
-        count = sum(bool(re.fullmatch(wanted, name)) for name in names)
+    for required in REQUIRED:
+        count = sum(bool(re.fullmatch(required, name)) for name in names)
         if count != 1:
             raise PatchError(
-                f"CMakeLists.txt has {count} lists {wanted} with a 12.x entry instead of 1: "
-                "teach sm121_patch/cmake.py this release."
+                f"CMakeLists.txt has {count} lists {required} with a 12.x entry instead of 1: "
+                "add this release to sm121_patch/cmake.py."
             )
     return supported[0], pairs
 
@@ -111,7 +111,7 @@ def _program(text: str, utils: Path, nvcc: str, target: str) -> str:
 
 
 def evaluate(text: str, utils: Path, targets: tuple[str, ...] = TARGETS) -> list[Row]:
-    """Run the release's CMake functions over `text`; a row for each list, compiler and target."""
+    """Run the release's CMake functions over `text`; one row per list, compiler and target."""
     cmake = shutil.which("cmake")
     if cmake is None:
         raise PatchError("cmake is not installed: run `pip install cmake` or `apt-get install cmake`.")
@@ -123,15 +123,15 @@ def evaluate(text: str, utils: Path, targets: tuple[str, ...] = TARGETS) -> list
                 script.flush()
                 done = subprocess.run([cmake, "-P", script.name], capture_output=True, text=True, check=False)
             if done.returncode:
-                said = " ".join(done.stderr.split())[-300:]
-                raise PatchError(f"cmake could not evaluate the lists with {utils} ({said}).")
+                output = " ".join(done.stderr.split())[-300:]
+                raise PatchError(f"cmake could not evaluate the lists with {utils} ({output}).")
             for name, archs in re.findall(r"^(\w+)=(.*)$", done.stderr, re.MULTILINE):
                 rows.append(Row(nvcc, target, name, tuple(filter(None, archs.split(";")))))
     return rows
 
 
 def edit(text: str) -> str:
-    """`text` with 12.1 beside each 12.0 of the supported architectures and of the 12.x kernels' lists."""
+    """`text` with 12.1 next to each 12.0 of the supported architectures and of the 12.x kernels' lists."""
     supported, pairs = _blocks(text)
 
     def add(archs: str, suffix: str) -> str:
@@ -158,7 +158,7 @@ def _report(rows: list[Row]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """check: exit 0 when every list is right, 1 when apply is needed; apply: 0 when right or mended; 2 refused."""
+    """check: exit 0 if every list is right, 1 if apply is needed; apply: 0 if right or edited; 2 refused."""
     parser = argparse.ArgumentParser(
         prog="sm121_patch cmake", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -181,16 +181,16 @@ def main(argv: list[str]) -> int:
             _report(rows)
             print(f"{lists}: NOT right for 12.1: run apply")
             return 1
-        mended = edit(text)
-        rows = evaluate(mended, utils, targets)
+        edited = edit(text)
+        rows = evaluate(edited, utils, targets)
         _report(rows)
         wrong = [f"{row.name} (nvcc {row.nvcc}, {row.target})" for row in rows if not row.right()]
         if wrong:
             raise PatchError(
-                f"{lists} would still be wrong after the edit for {', '.join(wrong)}: nothing written."
+                f"{lists} would still be wrong after the edit for {', '.join(wrong)}: nothing was written."
             )
-        write(lists, mended)
-        changed = len(set(mended.splitlines()) - set(text.splitlines()))
+        write(lists, edited)
+        changed = len(set(edited.splitlines()) - set(text.splitlines()))
         print(f"{lists}: 12.1 added to {changed} statements")
     except PatchError as error:
         print(f"sm121_patch: {error}", file=sys.stderr)

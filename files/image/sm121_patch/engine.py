@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import FIRST_SUPPORTED, LAST_SUPPORTED, PATCH_VERSION, PatchError, runtime
+from . import FIRST_SUPPORTED, LAST_SUPPORTED, PATCH_VERSION, PatchError, record, runtime
 from .files import read, write
-from .layouts import HELPER_FILE, LAYOUTS, ROUTES, Layout
+from .layouts import HELPER_FILE, LAYOUTS, RECORD_FILE, ROUTES, Layout
 from .source import has_block, insert, strip
 
 _MARKERS = {"linear": runtime.LINEAR_MARKER, "moe": runtime.MOE_MARKER}
+_HELPERS = {HELPER_FILE: Path(runtime.__file__), RECORD_FILE: Path(record.__file__)}
 IMAGE_DIR = Path("/opt/dgx-vllm")
 
 
@@ -33,7 +34,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a tree has now and what the patch makes of it: texts by file, relative to the root."""
+    """What a tree has now and what the patch turns it into: texts by file, relative to the root."""
 
     root: Path
     vllm_version: str
@@ -60,11 +61,11 @@ def _sha256(text: str) -> str:
 
 
 def vllm_version(root: Path) -> str:
-    """The version of ROOT/vllm, from its _version.py, else from the one vllm dist-info beside the package."""
+    """The version of ROOT/vllm, from its _version.py, or from the only vllm dist-info next to the package."""
     package = root / "vllm"
     if not (package / "__init__.py").is_file():
         raise PatchError(
-            f"{root} holds no vllm package: give --root the directory that contains vllm/__init__.py."
+            f"{root} has no vllm package: give --root the directory that contains vllm/__init__.py."
         )
     version_file = package / "_version.py"
     if version_file.is_file():
@@ -75,7 +76,7 @@ def vllm_version(root: Path) -> str:
     names = {m.group(1) for p in found if (m := re.fullmatch(r"vllm(?:_cpu)?-(.+)\.dist-info", p.name))}
     if len(names) != 1:
         raise PatchError(
-            f"The version of {package} is unknown: neither vllm/_version.py nor one dist-info tells it."
+            f"The version of {package} is unknown: neither vllm/_version.py nor a single dist-info has it."
         )
     return names.pop()
 
@@ -88,7 +89,7 @@ def _check_version(version: str, untested: bool) -> None:
     span = f"0.{FIRST_SUPPORTED[1]}.0 to 0.{LAST_SUPPORTED[1]}.x"
     raise PatchError(
         f"vLLM {version} is outside {span}, the releases this patch is tested on: install one of those, "
-        "or give --allow-untested to go by the layout alone."
+        "or give --allow-untested to decide by the layout alone."
     )
 
 
@@ -114,13 +115,15 @@ def _fit(route: str, root: Path, originals: dict[str, str]) -> tuple[Layout, str
         )
         raise PatchError(
             f"No known layout for the {route} route in {root}: {what}. "
-            "Use a tested vLLM release or teach sm121_patch/layouts.py this one."
+            "Use a tested vLLM release, or add this one to sm121_patch/layouts.py."
         )
     return fits[0]
 
 
 def _foreign_marker(route: str, root: Path) -> Layout | None:
-    """A layout whose file prints the route's marker without our block: somebody else routes it there."""
+    """A layout whose file prints the route's marker without our block: somebody else has routed it there."""
+    if route not in _MARKERS:
+        return None
     for layout in (item for item in LAYOUTS if item.route == route):
         path = root / layout.file
         if path.is_file():
@@ -131,7 +134,7 @@ def _foreign_marker(route: str, root: Path) -> Layout | None:
 
 
 def plan(root: Path, untested: bool = False) -> Plan:
-    """Read the tree and work out the patched texts; PatchError when a route finds no place."""
+    """Read the tree and compute the patched texts; PatchError if a route has no place."""
     version = vllm_version(root)
     _check_version(version, untested)
     originals: dict[str, str] = {}
@@ -160,17 +163,17 @@ def plan(root: Path, untested: bool = False) -> Plan:
     original = {file: originals[file] for file in patched}
     current = {file: read(root / file) for file in patched}
     if patched:
-        helper = root / HELPER_FILE
-        patched[HELPER_FILE] = read(Path(runtime.__file__))
-        if helper.is_file():
-            current[HELPER_FILE] = read(helper)
+        for file, source in _HELPERS.items():
+            patched[file] = read(source)
+            if (root / file).is_file():
+                current[file] = read(root / file)
     return Plan(root, version, current, original, patched, routes)
 
 
 def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
-    """Put the routes in place and write the manifest; on an error the tree is as it was."""
+    """Put the routes in place and write the manifest; on an error the tree is restored."""
     made = plan(root, untested)
-    helper_first = sorted(made.patched, key=lambda file: file != HELPER_FILE)
+    helper_first = sorted(made.patched, key=lambda file: file not in _HELPERS)
     written: list[str] = []
     try:
         for file in helper_first:
@@ -189,7 +192,7 @@ def apply(root: Path, manifest: Path, untested: bool = False) -> Plan:
 
 
 def revert(root: Path, manifest: Path) -> list[str]:
-    """Take our lines, module and manifest out again; the files changed, relative to the root."""
+    """Remove our lines, module and manifest; the changed files, relative to the root."""
     vllm_version(root)
     changed: list[str] = []
     for file in sorted({layout.file for layout in LAYOUTS}):
@@ -199,7 +202,8 @@ def revert(root: Path, manifest: Path) -> list[str]:
             if has_block(text):
                 write(path, strip(text, file))
                 changed.append(file)
-    for extra, name in ((root / HELPER_FILE, HELPER_FILE), (manifest, str(manifest))):
+    helpers = [(root / file, file) for file in _HELPERS]
+    for extra, name in (*helpers, (manifest, str(manifest))):
         if extra.is_file():
             extra.unlink()
             changed.append(name)
@@ -207,7 +211,7 @@ def revert(root: Path, manifest: Path) -> list[str]:
 
 
 def default_manifest(root: Path) -> Path:
-    """/opt/dgx-vllm/manifest.json in an image, else a file inside the vllm package."""
+    """/opt/dgx-vllm/manifest.json in an image, otherwise a file inside the vllm package."""
     if IMAGE_DIR.is_dir():
         return IMAGE_DIR / "manifest.json"
     return root / "vllm" / "_dgx_vllm_manifest.json"

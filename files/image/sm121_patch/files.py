@@ -10,7 +10,7 @@ from . import PatchError
 
 
 def read(path: Path) -> str:
-    """The text of a file, its line ends as they are."""
+    """The text of a file, with its line ends unchanged."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -20,7 +20,7 @@ def read(path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file at once, keeping its mode (0644 for a new one)."""
+    """Replace a file atomically, keeping its mode (0644 for a new one)."""
     real = path.resolve()
     mode = real.stat().st_mode & 0o7777 if real.exists() else 0o644
     try:

@@ -1,6 +1,6 @@
-"""Where each vLLM release takes the two decisions, and what is inserted there.
+"""Where each vLLM release makes the two decisions, and what is inserted there.
 
-A layout is one way a release range is written. It fits a file only when the function exists with exactly
+A layout is the shape of the code in a range of releases. It fits a file only when the function exists with exactly
 these parameters, the functions it relies on have exactly the parameters named, and its anchor statement
 occurs exactly once at the top level of the function's body.
 """
@@ -15,9 +15,13 @@ _W8A8_UTILS = "vllm/model_executor/layers/quantization/utils/w8a8_utils.py"
 _SCALED_MM = "vllm/model_executor/layers/quantization/kernels/scaled_mm/__init__.py"
 _LINEAR = "vllm/model_executor/kernels/linear/__init__.py"
 _FP8_ORACLE = "vllm/model_executor/layers/fused_moe/oracle/fp8.py"
+_FUSED_MOE = "vllm/model_executor/layers/fused_moe/fused_moe.py"
+_WORKER = "vllm/v1/worker/gpu_worker.py"
 
 _HELPER = "_dgx_vllm_sm121"
 HELPER_FILE = f"vllm/{_HELPER}.py"
+_RECORD = "_dgx_vllm_record"
+RECORD_FILE = f"vllm/{_RECORD}.py"
 _IMPORT = f"from vllm import {_HELPER} as _dgx_routes\n"
 
 
@@ -83,7 +87,7 @@ if _dgx_routes.moe_route(current_platform):
 """
 )
 
-# vLLM 0.15 has no current_platform in this module, so it is imported on the spot.
+# vLLM 0.15 has no current_platform in this module, so it is imported there.
 _MOE_15 = (
     _IMPORT
     + """from vllm.platforms import current_platform as _dgx_platform
@@ -103,7 +107,7 @@ if _dgx_choice is not None:
 """
 )
 
-LAYOUTS: tuple[Layout, ...] = (
+_ROUTE_LAYOUTS: tuple[Layout, ...] = (
     Layout(
         route="linear",
         releases="0.14",
@@ -189,4 +193,45 @@ self.preferred_backend = _dgx_routes.linear_backend(
     ),
 )
 
-ROUTES = ("linear", "moe")
+_LOADS = "self.model_runner.load_model("
+
+
+def _census(releases: str, params: tuple[str, ...]) -> Layout:
+    """After a worker has loaded its model, whatever loader did it; the CPU's worker inherits this one."""
+    return Layout(
+        route="census",
+        releases=releases,
+        file=_WORKER,
+        function="Worker.load_model",
+        params=params,
+        anchor=f"with …: {_LOADS}…)",
+        is_anchor=lambda stmt: isinstance(stmt, ast.With) and _LOADS in ast.unparse(stmt),
+        code=f"""from vllm import {_RECORD} as _dgx_record
+
+_dgx_record.loaded(self.model_runner)
+""",
+        after=True,
+    )
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    *_ROUTE_LAYOUTS,
+    Layout(
+        route="moe_config",
+        releases="0.14-0.33",
+        file=_FUSED_MOE,
+        function="get_moe_configs",
+        params=("E", "N", "dtype", "block_n", "block_k"),
+        anchor="for config_file_path in config_file_paths:",
+        is_anchor=_for_over("config_file_paths"),
+        code=f"""from vllm import {_RECORD} as _dgx_record
+
+_dgx_record.moe_config(json_file_name, config_file_paths)
+""",
+    ),
+    _census("0.14-0.18", ("self",)),
+    _census("0.19-0.33", ("self", "*", "load_dummy_weights")),
+)
+
+#: The two that choose, and the two that the record needs; all of them or none.
+ROUTES = ("linear", "moe", "moe_config", "census")

@@ -1,7 +1,7 @@
 """Routes for capability 12.1 (NVIDIA GB10), added to vLLM by dgx-vllm's sm121_patch.
 
-Called by two patched functions while layers are constructed, never from a forward pass, so
-torch.compile does not see it. Everything here answers "leave vLLM's own choice alone" unless the platform
+Called by patched functions while layers are constructed, so torch.compile does not see it; what they decide goes
+into the record of the process (record.py). Everything here answers "leave vLLM's own choice alone" unless the platform
 is CUDA with capability 12.1 and the switch of that route asks for it.
 
 Environment:
@@ -16,15 +16,21 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+if __package__ == "vllm":
+    from vllm import _dgx_vllm_record as record
+else:
+    from . import record
+
 LINEAR_MARKER = "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers"
 MOE_MARKER = "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers"
 CAPABILITY = (12, 1)
+_SWITCHES = {"linear": ("DGX_VLLM_FP8_LINEAR", "torch"), "moe": ("DGX_VLLM_FP8_MOE", "triton")}
 
 _printed: set[str] = set()
 
 
 def _print_once(line: str) -> None:
-    """Print to stdout, once a process, at once: this is what `docker logs` shows."""
+    """Print to stdout, once per process, without buffering: `docker logs` shows it."""
     if line not in _printed:
         _printed.add(line)
         print(line, flush=True)
@@ -44,7 +50,7 @@ def _assumed_capability() -> tuple[int, int] | None:
         return None
     major, dot, minor = text.partition(".")
     if not (dot and major.isdigit() and minor.isdigit()):
-        raise ValueError(f"DGX_VLLM_ASSUME_CAPABILITY={text!r} is no capability: write it like 12.1.")
+        raise ValueError(f"DGX_VLLM_ASSUME_CAPABILITY={text!r} is not a capability: write it as 12.1.")
     _print_once(
         f"[dgx-vllm] WARNING: DGX_VLLM_ASSUME_CAPABILITY={text}: routes are chosen as if this GPU had "
         f"capability {text}; for tests and trials only, unset it in production"
@@ -52,17 +58,35 @@ def _assumed_capability() -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _is_gb10(platform: Any, compute_capability: int | None = None) -> bool:
-    """True on CUDA with capability 12.1; `compute_capability` (121 for 12.1) wins over the platform's."""
-    if not platform.is_cuda():
-        return False
+def _capability(platform: Any, compute_capability: int | None) -> tuple[int, int] | None:
+    """(major, minor); `compute_capability` (121 for 12.1) wins over the platform's, an assumed one over both."""
     assumed = _assumed_capability()
     if assumed is not None:
-        return assumed == CAPABILITY
+        return assumed
     if compute_capability is not None:
-        return divmod(compute_capability, 10) == CAPABILITY
+        return divmod(compute_capability, 10)
     found = platform.get_device_capability()
-    return found is not None and (found[0], found[1]) == CAPABILITY
+    return None if found is None else (found[0], found[1])
+
+
+def _reason_to_leave(layer: str, platform: Any, compute_capability: int | None = None) -> tuple[str, str]:
+    """(why, detail) when vLLM's own choice is left alone, ("", "") when the route applies on this platform."""
+    switches = {
+        "linear": os.environ.get("DGX_VLLM_FP8_LINEAR", "") or "torch",
+        "moe": os.environ.get("DGX_VLLM_FP8_MOE", "") or "triton",
+    }
+    variable, route = _SWITCHES[layer]
+    asked = _switch(variable, route)
+    if not platform.is_cuda():
+        record.platform(None, False, switches)
+        return "not CUDA", ""
+    capability = _capability(platform, compute_capability)
+    record.platform(capability, _assumed_capability() is not None, switches)
+    if not asked:
+        return "auto", variable
+    if capability != CAPABILITY:
+        return "other capability", "unknown" if capability is None else "{}.{}".format(*capability)
+    return "", ""
 
 
 def _is_block_scaled(config: Any) -> bool:
@@ -76,10 +100,13 @@ def _is_block_scaled(config: Any) -> bool:
 
 def linear_backend(platform: Any, preferred: str) -> str:
     """vLLM 0.14: the value for Fp8LinearOp.preferred_backend."""
-    if _switch("DGX_VLLM_FP8_LINEAR", "torch") and _is_gb10(platform):
-        _print_once(LINEAR_MARKER)
-        return "torch"
-    return preferred
+    why, detail = _reason_to_leave("linear", platform)
+    if why:
+        record.decided("linear", why, preferred, detail)
+        return preferred
+    _print_once(LINEAR_MARKER)
+    record.decided("linear", "routed", "torch")
+    return "torch"
 
 
 def linear_kernel(
@@ -94,26 +121,36 @@ def linear_kernel(
     """The torch kernel for a per-tensor or per-channel FP8 layer on 12.1, or None for vLLM's own choice.
 
     `kernels` are the candidates of this layer type: INT8 and block-FP8 layers have none of `torch_kernels`
-    among theirs. A `linear_backend` other than "auto" is the user's word and is left alone.
+    among theirs. A `linear_backend` other than "auto" is the user's choice and is kept.
     """
-    if linear_backend != "auto" or not _switch("DGX_VLLM_FP8_LINEAR", "torch"):
-        return None
     candidates = [kernel for kernel in kernels if kernel in torch_kernels]
-    if not candidates or not _is_gb10(platform, compute_capability) or _is_block_scaled(config):
-        return None
-    for kernel in candidates:
-        if can_use(kernel):
-            _print_once(LINEAR_MARKER)
-            return kernel
+    why, detail = _reason_to_leave("linear", platform, compute_capability)
+    if linear_backend != "auto":
+        why, detail = "explicit", linear_backend
+    elif not candidates:
+        why, detail = "other layer", ""
+    elif not why and _is_block_scaled(config):
+        why = "block-scaled"
+    if not why:
+        for kernel in candidates:
+            if can_use(kernel):
+                _print_once(LINEAR_MARKER)
+                record.decided("linear", "routed", kernel.__name__)
+                return kernel
+        why = "unsupported"
+    record.decided("linear", why, "", detail)
     return None
 
 
 def moe_route(platform: Any) -> bool:
-    """vLLM 0.14: whether the automatic choice of an FP8 MoE backend is to be Triton."""
-    if _switch("DGX_VLLM_FP8_MOE", "triton") and _is_gb10(platform):
-        _print_once(MOE_MARKER)
-        return True
-    return False
+    """vLLM 0.14: whether the automatic choice of an FP8 MoE backend should be Triton."""
+    why, detail = _reason_to_leave("moe", platform)
+    if why:
+        record.decided("moe", why, "", detail)
+        return False
+    _print_once(MOE_MARKER)
+    record.decided("moe", "routed", "TRITON")
+    return True
 
 
 def moe_choice(
@@ -128,7 +165,9 @@ def moe_choice(
     Reached only after vLLM has honoured an explicit backend. `kernel_classes` returns a class up to vLLM
     0.17 and a list of classes from 0.18.
     """
-    if not _switch("DGX_VLLM_FP8_MOE", "triton") or not _is_gb10(platform):
+    why, detail = _reason_to_leave("moe", platform)
+    if why:
+        record.decided("moe", why, "", detail)
         return None
     present = list(available)
     for backend in wanted:
@@ -138,5 +177,7 @@ def moe_choice(
         for experts in found if isinstance(found, list) else [found]:
             if can_use(experts):
                 _print_once(MOE_MARKER)
+                record.decided("moe", "routed", getattr(backend, "name", str(backend)))
                 return backend, experts
+    record.decided("moe", "unsupported")
     return None

@@ -1,6 +1,6 @@
-"""Find a function in Python source by its syntax tree, insert whole lines into it, take them out again.
+"""Find a function in Python source by its syntax tree, insert whole lines into it, and remove them.
 
-Text is handled as str with its line ends kept, and only whole lines are added, so taking them out gives
+Text is handled as str with its line ends kept, and only whole lines are added, so removing them restores
 the original bytes.
 """
 
@@ -42,9 +42,9 @@ def parameter_names(function: _Function) -> tuple[str, ...]:
 def _functions(tree: ast.Module, qualified: str) -> list[_Function]:
     scopes: list[ast.Module | ast.ClassDef] = [tree]
     *classes, name = qualified.split(".")
-    for wanted in classes:
+    for class_name in classes:
         scopes = [
-            n for scope in scopes for n in scope.body if isinstance(n, ast.ClassDef) and n.name == wanted
+            n for scope in scopes for n in scope.body if isinstance(n, ast.ClassDef) and n.name == class_name
         ]
     return [n for scope in scopes for n in scope.body if isinstance(n, _Function) and n.name == name]
 
@@ -78,7 +78,7 @@ def _used_names(code: str) -> set[str]:
 def _one_function(tree: ast.Module, name: str, params: tuple[str, ...], file: str) -> _Function:
     found = _functions(tree, name)
     if len(found) != 1:
-        raise PatchError(f"{file} defines {name}() {len(found)} times, not once")
+        raise PatchError(f"{file} defines {name}() {len(found)} times instead of once")
     if parameter_names(found[0]) != params:
         have = ", ".join(parameter_names(found[0]))
         raise PatchError(f"{name}() in {file} takes ({have}), not ({', '.join(params)})")
@@ -86,7 +86,7 @@ def _one_function(tree: ast.Module, name: str, params: tuple[str, ...], file: st
 
 
 def insert(text: str, layout: Layout) -> str:
-    """`text` with the layout's lines put at its anchor; PatchError (a clause, no advice) when it does not fit."""
+    """`text` with the layout's lines put at its anchor; PatchError (a clause without advice) if it does not fit."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
@@ -97,7 +97,7 @@ def insert(text: str, layout: Layout) -> str:
     places = [i for i, stmt in enumerate(function.body) if layout.is_anchor(stmt)]
     if len(places) != 1:
         raise PatchError(
-            f"{layout.function}() in {layout.file} has the anchor `{layout.anchor}` {len(places)} times, not once"
+            f"{layout.function}() in {layout.file} has the anchor `{layout.anchor}` {len(places)} times instead of once"
         )
     index = places[0]
     anchor = function.body[index]
@@ -124,7 +124,7 @@ def insert(text: str, layout: Layout) -> str:
 
 
 def strip(text: str, file: str) -> str:
-    """`text` without our blocks, of whatever patch version; PatchError when a block has lost an end."""
+    """`text` without our blocks of any patch version; PatchError if a block has lost an end."""
     kept: list[str] = []
     inside = False
     for number, line in enumerate(_lines(text), start=1):
@@ -144,5 +144,5 @@ def strip(text: str, file: str) -> str:
 
 
 def has_block(text: str) -> bool:
-    """Whether `text` carries a block of ours, of whatever patch version."""
+    """Whether `text` has a block of ours, of any patch version."""
     return _BEGIN in text

@@ -47,7 +47,7 @@ def netplan_file(node: Node) -> tuple[str, int, str]:
         ),
         (
             {"fabric_interfaces": ["enP7s7", RAILS[1]]},
-            "spark2: rails: enP7s7 carries the management network, so it can be no rail; ",
+            "spark2: rails: enP7s7 carries the management network, so it cannot be a rail; ",
         ),
     ],
     ids=["network in use", "management interface"],

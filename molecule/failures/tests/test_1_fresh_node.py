@@ -37,7 +37,7 @@ REFUSALS = {
     ),
     "not a GB10": Refusal(
         ("spark1: gpu: NVIDIA L40S (capability 8.9).", "does not show an NVIDIA GB10 with compute capability 12.1",
-         "take this host out of the inventory group"),
+         "remove this host from the inventory group"),
         breaks=f"sed -i.testbed -e 's/^NAME=.*/NAME=NVIDIA L40S/' -e 's/^COMPUTE_CAP=.*/COMPUTE_CAP=8.9/' {GPU}",
         restores=f"mv {GPU}.testbed {GPU}",
     ),
@@ -47,20 +47,20 @@ REFUSALS = {
         restores=f"mv {GPU}.testbed {GPU}; /usr/local/sbin/sim-gpu-nodes",
     ),
     "driver on the deny list": Refusal(
-        ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied holds 590.*",
+        ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied contains 590.*",
          "install a driver that is not on the list"),
         breaks=f"sed -i.testbed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
         restores=f"mv {GPU}.testbed {GPU}",
     ),
     "disk full": Refusal(
         ("spark1: disk_models:", "free on /mnt.", "free space on /mnt",
-         "the model wants 1.0 GiB at /mnt/models (dgx_vllm_min_free_models_gib)"),
+         "the model needs 1.0 GiB at /mnt/models (dgx_vllm_min_free_models_gib)"),
         {"models_dir": "/mnt/models"},
         breaks="mount -t tmpfs -o size=1m tmpfs /mnt",
         restores="umount /mnt",
     ),
     "port taken": Refusal(
-        ("spark1: port: 8000 held by python3 (pid", "web.service)", "the server cannot bind its port",
+        ("spark1: port: 8000 used by python3 (pid", "web.service)", "the server cannot listen on its port",
          "free it (systemctl stop web.service) or set dgx_vllm_port"),
         breaks=f"systemd-run -q --unit web {LISTENER}; until curl -so /dev/null 127.0.0.1:8000; do sleep 0.2; done",
         restores="systemctl stop web.service",

@@ -14,7 +14,7 @@ DAEMON = "/etc/docker/daemon.json"
 
 REFUSALS = {
     "wrong registry password": Refusal(
-        (f"{REGISTRY} does not let us read {REGISTRY}/dgx-vllm:sim (401)",
+        (f"{REGISTRY} does not give access to {REGISTRY}/dgx-vllm:sim (401)",
          "the registry refused this user name and password; check dgx_vllm_registry_username and dgx_vllm_reg"),
         {"registry_password": "a-wrong-word-for-tests"},
     ),
@@ -40,7 +40,7 @@ REFUSALS = {
         {"model": "testbed/gated-moe-fp8", "hf_token": "hf_aWrongTokenForTests00000000000000000"},
     ),
     "model that the hub does not know": Refusal(
-        ("The hub knows no model testbed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
+        ("The hub does not know the model testbed/tiny-moe-fp9", "check the spelling of dgx_vllm_model"),
         {"model": "testbed/tiny-moe-fp9", "hf_token": HUB_TOKEN},
     ),
     "revision that the model does not have": Refusal(
@@ -64,14 +64,14 @@ REFUSALS = {
     ),
     # There are free bytes but too few inodes, so that the disk is full only while the model is written.
     "disk full during the download": Refusal(
-        ("Fetching testbed/tiny-moe-fp8 failed", "A disk is full", "Free space at the models directory"),
+        ("Fetching testbed/tiny-moe-fp8 failed", "A disk is full", "Free space in the models directory"),
         {"models_dir": "/mnt/models", "min_free_models_gib": 0},
         breaks="mount -t tmpfs -o size=64m,nr_inodes=14 tmpfs /mnt",
         restores="umount /mnt",
     ),
     "daemon.json that is not valid JSON": Refusal(
         ("spark1: docker: /etc/docker/daemon.json.", "is not valid JSON",
-         "mend or move the file; nothing was written to it"),
+         "correct or move the file; the role has not changed it"),
         breaks=f"cp -p {DAEMON} /run/daemon.json; printf '{{\"runtimes\": ' > {DAEMON}",
         restores=f"cp -p /run/daemon.json {DAEMON}",
     ),

@@ -29,17 +29,17 @@ BAD = {
         {"image": f"{REGISTRY}/dgx-vllm:unpatched"},
     ),
     "MoE config missing": BadRelease(
-        (f"moe_config_file: {CONFIG} is in none of", "moe_config_loaded:", "no_default_moe_config:",
+        (f"moe_config_file: {CONFIG} is missing from", "moe_config_loaded:", "no_default_moe_config:",
          f"put {CONFIG} into dgx_vllm_tuned_config_dir"),
         {"image": f"{REGISTRY}/dgx-vllm:no-moe-config"},
     ),
     "MoE config for another shape": BadRelease(
-        ("moe_config_file: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is in none of",
-         "for other shapes there is E=", CONFIG, "or set dgx_vllm_moe_config_required to false"),
+        ("moe_config_file: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is missing from",
+         "other shapes have E=", CONFIG, "or set dgx_vllm_moe_config_required to false"),
         {"model": "testbed/other-shape-fp8"},
     ),
     "model that cannot load": BadRelease(
-        (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model that"),
+        (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model from"),
         # With a new key: the previous release is queried with its own.
         {"model": "testbed/unloadable", "api_key": "new-api-key-for-tests-only"},
     ),

@@ -88,7 +88,7 @@ def test_back_in_service_when_the_tuner_fails(operator: Operator, node: Node) ->
     node.put(f"{results(node)}/state.json", "{")
     run = operator.fail("playbooks/tune.yml", **TUNE)
     assert "spark1 was not tuned: " in run.message
-    assert "state.json cannot be read" in run.message and "remove it to start anew" in run.message
+    assert "state.json cannot be read" in run.message and "remove it to start again" in run.message
     assert "The server is back in service and healthy." in run.message
     assert node.property("ActiveState") == "active" and node.completes()
     assert (node.current, node.host.file(f"{TUNED}/{FILE}").sha256sum) == (release, file)

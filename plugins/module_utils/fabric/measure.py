@@ -78,16 +78,16 @@ def _reason(text: str) -> str:
         if re.search(pattern, text, re.IGNORECASE):
             return meaning
     lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
-    return f"ib_write_bw said: {lines[-1]}" if lines else "ib_write_bw said nothing"
+    return f"output of ib_write_bw: {lines[-1]}" if lines else "ib_write_bw printed nothing"
 
 
 def parse_nccl(text: str) -> dict[str, Any]:
     """Transport and devices from NCCL's INFO lines, bus bandwidth in GB/s from nccl-tests' summary."""
     transport = ""
     for pattern in (r"Using network (\w+)", r"NET/(IB|Socket) : Using"):
-        found = re.findall(pattern, text)
-        if found:
-            transport = str(found[-1])
+        matches = re.findall(pattern, text)
+        if matches:
+            transport = str(matches[-1])
             break
     using = re.findall(r"NET/IB : Using (.*)", text)
     devices = re.findall(r"\[\d+\]([\w.-]+):\d+/", using[-1]) if using else []

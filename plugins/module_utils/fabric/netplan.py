@@ -32,13 +32,13 @@ def render(
     names = [str(rail["interface"]) for rail in rails]
     if len(names) != len(addresses):
         raise NetplanError(
-            f"{len(names)} half-port{'s' * (len(names) != 1)} with a link ({', '.join(names) or 'none'}) and "
-            f"{len(addresses)} planned addresses do not fit; see the fabric report for the missing ones."
+            f"{len(names)} interface{'s' * (len(names) != 1)} of cabled ports ({', '.join(names) or 'none'}) and "
+            f"{len(addresses)} planned addresses do not match; see the fabric report for the missing ones."
         )
     for name in names:
         if name in management:
             raise NetplanError(
-                f"{name} carries the management network and can be no rail; take it out of "
+                f"{name} carries the management network and cannot be a rail; remove it from "
                 "dgx_vllm_fabric_interfaces."
             )
     if len(set(names)) != len(names):
@@ -70,15 +70,15 @@ def read(root: Path) -> dict[str, Any]:
 
 def given(text: str | None) -> list[tuple[str, str]]:
     """(interface, address) of every address in a file that `render` wrote; [] for any other file."""
-    found: list[tuple[str, str]] = []
+    addresses: list[tuple[str, str]] = []
     name = ""
     for line in (text or "").splitlines() if ours(text) else ():
         heading, address = re.match(r"    (\S+):$", line), re.match(r"        - (\S+)$", line)
         if heading:
             name = heading.group(1)
         elif address:
-            found.append((name, address.group(1)))
-    return found
+            addresses.append((name, address.group(1)))
+    return addresses
 
 
 def ours(text: str | None) -> bool:

@@ -1,42 +1,31 @@
-"""Put the rails' netplan file into effect so that a node that loses its network takes the change back by itself."""
+"""Put the rails' netplan file into effect so that a node that loses its network reverts the change by itself."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 
 UNIT = "dgx-vllm-netplan-revert"
 BEFORE = "/run/dgx-vllm-netplan.before"
+MODE = int(netplan.MODE, 8)
 SCRIPT = "/run/dgx-vllm-netplan.revert"
-"""The way back as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
+"""The revert as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
 transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
 ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
-"""A file of somebody else's that was in our place; uninstall puts it back."""
+"""A file of somebody else that had our path; uninstall puts it back."""
 
 
 class ApplyError(RuntimeError):
-    """The change did not happen or was taken back; the text is a sentence for the operator."""
-
-
-def write(file: Path, text: str) -> None:
-    """Write `text` for root's eyes alone, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.new")
-    with os.fdopen(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as out:
-        out.write(text)
-    os.chmod(fresh, 0o600)
-    os.replace(fresh, file)
+    """The change did not happen or was reverted; the text is a sentence for the operator."""
 
 
 def revert_script(old: str | None, new: str) -> str:
-    """What the timer runs: the file before, and without the addresses that only the new one gives."""
+    """What the timer runs: restore the previous file, delete the addresses that only the new one gives."""
     file, before = shlex.quote(netplan.PATH), shlex.quote(BEFORE)
     gone = [pair for pair in netplan.given(new) if pair not in netplan.given(old)]
     lines = [
@@ -48,14 +37,14 @@ def revert_script(old: str | None, new: str) -> str:
 
 
 def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
-    """Write the file and apply it; in `seconds` s all is taken back unless `keep` is called before."""
+    """Write the file and apply it; after `seconds` s all is reverted unless `keep` is called before."""
     file = under(root, netplan.PATH)
     old = netplan.read(root)["text"]
     if old is not None:
-        write(under(root, BEFORE), old)
+        files.write(under(root, BEFORE), old, MODE)
         if not netplan.ours(old):
-            write(under(root, ORIGINAL), old)
-    write(under(root, SCRIPT), revert_script(old, text))
+            files.write(under(root, ORIGINAL), old, MODE)
+    files.write(under(root, SCRIPT), revert_script(old, text), MODE)
     revert = ["/bin/sh", SCRIPT]
     runner(["systemctl", "stop", f"{UNIT}.timer"])
     timer = runner(
@@ -64,7 +53,7 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
             "--quiet",
             "--collect",
             f"--unit={UNIT}",
-            f"--description=Takes {netplan.PATH} back",
+            f"--description=Reverts {netplan.PATH}",
             f"--on-active={seconds}",
             "--timer-property=AccuracySec=1s",
             *revert,
@@ -72,17 +61,17 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     )
     if timer.rc != 0:
         raise ApplyError(
-            f"systemd-run cannot schedule the way back ({timer.complaint}), so {netplan.PATH} was left as it is; "
-            "mend what it says and run again."
+            f"systemd-run cannot schedule the automatic revert ({timer.complaint}), so {netplan.PATH} was left as it "
+            "is; fix what it says and run again."
         )
-    write(file, text)
+    files.write(file, text, MODE)
     for step in ("generate", "apply"):
         done = runner(["netplan", step])
         if done.rc != 0:
             runner(revert)
             runner(["systemctl", "stop", f"{UNIT}.timer"])
             raise ApplyError(
-                f"netplan {step} failed ({done.complaint}), and {netplan.PATH} is again as it was; mend what it says, "
+                f"netplan {step} failed ({done.complaint}), and {netplan.PATH} has been restored; fix what it says, "
                 "or set dgx_vllm_fabric_manage: false and give the rails their addresses yourself."
             )
 
@@ -91,20 +80,20 @@ def keep(runner: Runner) -> None:
     """The node still answers: stop the timer."""
     if runner(["systemctl", "is-active", "--quiet", f"{UNIT}.timer"]).rc != 0:
         raise ApplyError(
-            f"The node took {netplan.PATH} back before it was reached again; look at `journalctl -u {UNIT}` and at "
-            "the way to the node, then run again."
+            f"The node reverted {netplan.PATH} before it was reached again; look at `journalctl -u {UNIT}` and at "
+            "the route to the node, then run again."
         )
     runner(["systemctl", "stop", f"{UNIT}.timer"])
 
 
 def remove(root: Path, runner: Runner) -> bool:
-    """Take our file and its addresses away, put the original back; False when there is nothing of ours."""
+    """Remove our file and its addresses, put the original back; False if there is nothing of ours."""
     text = netplan.read(root)["text"]
     if not netplan.ours(text):
         return False
     original = under(root, ORIGINAL)
     if original.exists():
-        write(under(root, netplan.PATH), original.read_text(encoding="utf-8"))
+        files.write(under(root, netplan.PATH), original.read_text(encoding="utf-8"), MODE)
     else:
         under(root, netplan.PATH).unlink()
     for name, address in netplan.given(text):

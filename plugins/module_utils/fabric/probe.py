@@ -1,4 +1,4 @@
-"""Measuring a node's rails: large pings side by side, and ib_write_bw as server and as client."""
+"""Measuring a node's rails: large pings in parallel, and ib_write_bw as server and as client."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def _named(test: Test) -> dict[str, Any]:
 
 
 def ping_all(tests: Sequence[Test], runner: Runner, payload: int = JUMBO_PAYLOAD) -> list[dict[str, Any]]:
-    """Three packets of `payload` bytes on each rail to each peer, all at once; where they fail, a small one too."""
+    """Three packets of `payload` bytes on each rail to each peer, all at once; small ones as well if those fail."""
     if not tests:
         return []
     with ThreadPoolExecutor(max_workers=32) as pool:
-        found = list(pool.map(lambda test: _ping(test, runner, payload), tests))
+        results = list(pool.map(lambda test: _ping(test, runner, payload), tests))
     macs = neighbours(runner)
     return [
-        {**one, "peer_mac": macs.get((test["peer"], test["interface"]), "")}
-        for test, one in zip(tests, found)
+        {**result, "peer_mac": macs.get((test["peer"], test["interface"]), "")}
+        for test, result in zip(tests, results)
     ]
 
 
 def _ping(test: Test, runner: Runner, payload: int) -> dict[str, Any]:
     begin = ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "2", "-I", str(test["interface"])]
     large = runner([*begin, "-M", "do", "-s", str(payload), str(test["peer"])])
-    found = {**_named(test), **parse_ping(large.stdout + large.stderr)}
-    found["error"] = large.stderr.strip() if large.rc == MISSING else ""
-    found["plain_ok"] = True
-    if not found["ok"]:
+    result = {**_named(test), **parse_ping(large.stdout + large.stderr)}
+    result["error"] = large.stderr.strip() if large.rc == MISSING else ""
+    result["plain_ok"] = True
+    if not result["ok"]:
         small = runner([*begin, str(test["peer"])])
-        found["plain_ok"] = parse_ping(small.stdout + small.stderr)["ok"]
-    return found
+        result["plain_ok"] = parse_ping(small.stdout + small.stderr)["ok"]
+    return result
 
 
 def neighbours(runner: Runner) -> dict[tuple[str, str], str]:
@@ -79,7 +79,7 @@ def gid_index(root: Path, test: Test) -> int | None:
 
 
 def write_command(test: Test, gid: int, size: int, iterations: int) -> list[str]:
-    """ib_write_bw over one rail; the server's is this, the client's has the server's address after it."""
+    """ib_write_bw over one rail, as the server runs it; the client adds the server's address."""
     return [
         "ib_write_bw", "-d", str(test["rdma"]), "-i", str(test["rdma_port"]), "-x", str(gid), "-p", str(test["port"]),
         "-F", "--report_gbits", "-s", str(size), "-n", str(iterations),
@@ -95,19 +95,19 @@ def _unmeasurable(test: Test, gid: int | None) -> str:
 def serve(
     tests: Sequence[Test], root: Path, start: Starter, size: int, iterations: int, seconds: int
 ) -> list[dict[str, Any]]:
-    """Start one server a test, each for one client and for `seconds` at most.
+    """Start one server per test, each for one client and for `seconds` at most.
 
     Returns the results of those that could not be started, with their reason as `error`.
     """
-    wrong = []
+    failed = []
     for test in tests:
         gid = gid_index(root, test)
         reason = _unmeasurable(test, gid)
         if reason or gid is None:
-            wrong.append({**_named(test), **parse_write_bw(""), "error": reason})
+            failed.append({**_named(test), **parse_write_bw(""), "error": reason})
         else:
             start(["timeout", str(seconds), *write_command(test, gid, size, iterations)])
-    return wrong
+    return failed
 
 
 def detached(argv: Sequence[str]) -> None:
@@ -131,7 +131,7 @@ def write_all(
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[dict[str, Any]]:
     """Bandwidth of each rail, one after another. A server needs a moment to listen: it is asked a few times."""
-    found = []
+    results = []
     for test in tests:
         gid = gid_index(root, test)
         reason = _unmeasurable(test, gid)
@@ -139,8 +139,8 @@ def write_all(
             result = {**parse_write_bw(""), "error": reason}
         else:
             result = _write([*write_command(test, gid, size, iterations), str(test["peer"])], runner, sleep)
-        found.append({**_named(test), **result})
-    return found
+        results.append({**_named(test), **result})
+    return results
 
 
 def _write(argv: Sequence[str], runner: Runner, sleep: Callable[[float], None]) -> dict[str, Any]:

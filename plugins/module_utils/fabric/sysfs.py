@@ -1,4 +1,4 @@
-"""RDMA devices and their network interfaces as the kernel shows them; nothing here is taken from a name.
+"""RDMA devices and their network interfaces as the kernel shows them; nothing here is derived from a name.
 
 Layout as in the kernel's Documentation/ABI (sysfs-class-infiniband, sysfs-class-net) and linux/pci: a device of
 /sys/class/infiniband points at its PCI function, whose net/ folder holds the interface. Every reader takes the
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
 
@@ -27,7 +28,7 @@ _EMPTY_GID = "0000:0000:0000:0000:0000:0000:0000:0000"
 
 
 def line(path: Path) -> str:
-    """The file's text without the line break; '' when it cannot be read (an attribute may answer with an error)."""
+    """The file's text without the line break; '' if it cannot be read (reading an attribute may fail)."""
     return read_text(path).strip()
 
 
@@ -48,7 +49,7 @@ def entries(folder: Path) -> list[str]:
 
 
 def _link_name(path: Path) -> str:
-    """Name of what a link points at; '' when it is no link."""
+    """Name of what a link points at; '' if it is not a link."""
     try:
         return path.resolve().name if path.is_symlink() else ""
     except OSError:
@@ -59,24 +60,24 @@ def addresses(runner: Runner, version: int = 4) -> dict[str, list[str]]:
     """Interface -> its addresses of one IP version with their lengths, from iproute2."""
     done = runner(["ip", "-json", f"-{version}", "address", "show"])
     try:
-        found = json.loads(done.stdout) if done.rc == 0 else []
+        links = json.loads(done.stdout) if done.rc == 0 else []
     except ValueError:
-        found = []
+        links = []
     family = "inet" if version == 4 else "inet6"
     return {
-        str(one.get("ifname")): [
+        str(link.get("ifname")): [
             f"{info['local']}/{info['prefixlen']}"
-            for info in one.get("addr_info", [])
+            for info in link.get("addr_info", [])
             if info.get("family") == family
         ]
-        for one in found
-        if isinstance(one, dict)
+        for link in links
+        if isinstance(link, dict)
     }
 
 
 def gids(port: Path) -> list[dict[str, Any]]:
     """The filled entries of a port's GID table: index, type (RoCE v2 …), gid, interface, the IPv4 address in it."""
-    found = []
+    filled = []
     for name in sorted(entries(port / "gids"), key=lambda text: int(text) if text.isdigit() else -1):
         gid = line(port / "gids" / name)
         if not gid or gid == _EMPTY_GID or not name.isdigit():
@@ -85,7 +86,7 @@ def gids(port: Path) -> list[dict[str, Any]]:
             mapped = ipaddress.IPv6Address(gid).ipv4_mapped
         except ValueError:
             mapped = None
-        found.append(
+        filled.append(
             {
                 "index": int(name),
                 "type": line(port / "gid_attrs/types" / name),
@@ -94,11 +95,11 @@ def gids(port: Path) -> list[dict[str, Any]]:
                 "address": str(mapped) if mapped else "",
             }
         )
-    return found
+    return filled
 
 
 def interface(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, Any]:
-    """One network interface. `carrier` is None while it is down: the kernel does not say then. Speed in Mb/s."""
+    """One network interface. `carrier` is None while it is down: the kernel does not tell then. Speed in Mb/s."""
     folder = root / "sys/class/net" / name
     carrier, speed = number(folder / "carrier"), number(folder / "speed")
     return {
@@ -115,7 +116,7 @@ def interface(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, A
 
 
 def _function(root: Path, device: Path) -> dict[str, Any]:
-    """The PCI function of a device; empty values for what is no PCI function."""
+    """The PCI function of a device; empty values for what is not a PCI function."""
     try:
         pci = device.resolve().name
     except OSError:
@@ -199,7 +200,7 @@ def bare_nic(root: Path, name: str, owned: dict[str, list[str]]) -> dict[str, An
 def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> list[dict[str, Any]]:
     """All RDMA devices, the adapter's interfaces that have none, and the interfaces in `named`."""
     found = [rdma_device(root, name, owned) for name in entries(root / "sys/class/infiniband")]
-    seen = {one["interface"] for one in found}
+    seen = {device["interface"] for device in found}
     for name in entries(root / "sys/class/net"):
         if name not in seen and (
             name in named or line(root / "sys/class/net" / name / "device/vendor") == VENDOR
@@ -211,16 +212,15 @@ def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> li
 def memlock(root: Path, runner: Runner) -> dict[str, Any]:
     """Locked memory: the limit of this process, and of Docker's service ('infinity' or bytes as text).
 
-    systemd tells a limit of services that do not exist, too; without Docker there is none.
+    systemd reports a limit even for a service that does not exist; without Docker there is none.
     """
     match = re.search(
         r"^Max locked memory\s+(\S+)\s+(\S+)", read_text(root / "proc/self/limits"), re.MULTILINE
     )
-    done = runner(["systemctl", "show", "docker.service", "--property=LoadState,LimitMEMLOCK"])
-    told = dict(text.partition("=")[::2] for text in done.stdout.splitlines()) if done.rc == 0 else {}
+    docker, _ = systemd.show(runner, "docker.service", ("LoadState", "LimitMEMLOCK"))
     return {
         "self": match.group(2) if match else None,
-        "docker": told.get("LimitMEMLOCK") if told.get("LoadState") == "loaded" else None,
+        "docker": docker.get("LimitMEMLOCK") if docker.get("LoadState") == "loaded" else None,
     }
 
 

@@ -1,159 +1,93 @@
-"""The judgements of the health check: pure functions from what was read to pass, warn, fail or skip."""
+"""The checks of a node's health, in the order of the result: pure functions from what was read to findings.
+
+`where` stays empty: the node does not know the name that the inventory has for it.
+"""
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import MARKER_TEXT, LogFacts
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
-    CUTLASS,
-    DEFAULT_MOE_CONFIG,
-    MARKERS_MISSING,
-    REBUILD,
-    remedy_of,
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.endpoints import endpoint_checks
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import (
+    Container,
+    Unit,
+    Wanted,
+    Watch,
 )
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import Reading
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing import known_log, routing_checks
 
-Check = dict[str, str]
-"""{"check", "status": pass|warn|fail|skip, "found", "remedy"}."""
-
-ROUTES = ("linear", "moe")
-START_GONE = "the start of this run is no longer in the journal and no earlier check of this run recorded it"
-RESTART = (
-    "Restart the service at a quiet moment and run the check again, or keep more journal (SystemMaxUse)."
-)
+IN_CONTAINER = ("manifest", "markers", "moe_config_file", "moe_config_loaded")
 
 
-def check(name: str, status: str, found: str, remedy: str = "") -> Check:
-    """One row of the result."""
-    return {"check": name, "status": status, "found": found, "remedy": remedy}
+def service_checks(reading: Reading, wanted: Wanted) -> list[Finding]:
+    """The checks of a probe: the unit and, in a replica, its watch."""
+    unit = unit_check(reading.unit, reading.failed(wanted.restarts_before), wanted)
+    return [unit, watch_check(reading.watch, wanted)] if reading.watch else [unit]
 
 
-def manifest_check(manifest: dict[str, Any], error: str) -> Check:
-    """Whether the image's patch manifest says patched or upstream for every route."""
-    if error:
-        return check("manifest", "fail", f"the image has no readable patch manifest: {error}", REBUILD)
-    states = _route_states(manifest)
-    told = ", ".join(f"{name} {states.get(name, 'absent')}" for name in ROUTES)
-    wrong = [name for name in ROUTES if states.get(name) not in ("patched", "upstream")]
-    wrong += [
-        name for name, state in states.items() if name not in ROUTES and state not in ("patched", "upstream")
-    ]
-    if wrong:
-        return check("manifest", "fail", f"{told} (vLLM {manifest.get('vllm_version', 'unknown')})", REBUILD)
-    return check("manifest", "pass", f"{told} (vLLM {manifest.get('vllm_version', 'unknown')})")
+def full_checks(reading: Reading, wanted: Wanted) -> list[Finding]:
+    """All checks; a service that has failed has no container to check."""
+    findings = service_checks(reading, wanted)
+    if reading.container is not None:
+        findings.append(image_check(reading.container, wanted))
+        findings += container_checks(reading, reading.container, wanted)
+    return findings + endpoint_checks(reading.replies, wanted)
 
 
-def markers_check(
-    name: dict[str, Any],
-    name_error: str,
-    manifest: dict[str, Any],
-    switches: dict[str, str],
-    explicit: dict[str, str | None],
-    facts: LogFacts,
-    origin: str,
-) -> Check:
-    """Whether the log shows exactly the markers this model should print: a missing and an unexpected one
-    both fail.
+def unit_check(unit: Unit, failed: bool, wanted: Wanted) -> Finding:
+    """Whether systemd runs the unit."""
+    check, name = Check("", "unit"), wanted.unit
+    if unit.error:
+        remedy = "systemd must run on the node: try systemctl is-system-running."
+        return check.failed(unit.error, remedy=remedy)
+    if not unit.exists:
+        return check.failed(unit.describe(), remedy=f"Run site.yml --tags service to install {name}.")
+    if failed:
+        remedy = f"Read journalctl -u {name} on the node, fix the cause, then run systemctl restart {name}."
+        return check.failed(unit.describe(), remedy=remedy)
+    return check.passed(unit.describe())
 
-    A route prints none when its switch is `auto`, when a backend was chosen on the command line, or when the
-    manifest
-    says that upstream routes it already.
-    """
-    if name_error:
+
+def watch_check(watch: Watch, wanted: Wanted) -> Finding:
+    """Whether the watch of the replica runs and has not given up."""
+    check, name = Check("", "watch"), wanted.watch_unit
+    if not watch.active:
         remedy = (
-            "Use an image of this project: it brings moe_config, which knows what this model should print."
+            f"Read journalctl -u {name}, then run systemctl restart {name}: without it no fault is noticed."
         )
-        return check("markers", "fail", f"what to expect is unknown: {name_error}", remedy)
-    states = _route_states(manifest)
-    expected: set[str] = set()
-    why: list[str] = []
-    for route in name.get("expected_markers") or []:
-        backend = explicit.get(route)
-        if switches.get(route) == "auto":
-            why.append(f"{route} is switched to auto")
-        elif backend is not None and backend not in ("", "auto"):
-            why.append(f"--{route}-backend {backend} is set")
-        elif states.get(route) == "upstream":
-            why.append(f"{route} is routed by upstream")
-        else:
-            expected.add(str(route))
-    seen = set(facts.markers)
-    note = f" ({'; '.join(why)})" if why else ""
-    if origin == "none":
-        return check("markers", "warn", START_GONE, RESTART)
-    source = " (recorded by an earlier check of this run)" if origin == "evidence" else ""
-    missing, extra = sorted(expected - seen), sorted(seen - expected)
-    if missing:
-        lines = "; ".join(MARKER_TEXT.get(route, route) for route in missing)
-        return check("markers", "fail", f"the log lacks: {lines}{source}{note}", remedy_of(MARKERS_MISSING))
-    if extra:
-        lines = "; ".join(MARKER_TEXT[route] for route in extra)
-        remedy = "Check dgx_vllm_fp8_linear, dgx_vllm_fp8_moe and the backend arguments."
-        return check(
-            "markers", "fail", f"the log has what this model should not print: {lines}{note}", remedy
+        return check.failed(f"{name} is not active", remedy=remedy)
+    if watch.gave_up:
+        remedy = (
+            f"Read journalctl -u {name} on the node that is named, fix the cause, then run site.yml again."
         )
-    told = ", ".join(sorted(seen)) or "none, as this model should print none"
-    return check("markers", "pass", f"{told}{source}{note}")
+        return check.failed(watch.describe(), remedy=remedy)
+    return check.passed(watch.describe())
 
 
-def config_checks(
-    name: dict[str, Any], name_error: str, facts: LogFacts, origin: str, required: bool
-) -> list[Check]:
-    """Whether the MoE config file this model asks for is there, and whether vLLM loaded it."""
-    bad = "fail" if required else "warn"
-    if name_error:
-        told = f"which file this model asks for is unknown: {name_error}"
-        remedy = "Use an image of this project: it brings moe_config."
-        return [check("moe_config_file", bad, told, remedy), check("moe_config_loaded", "skip", told)]
-    wanted = name.get("file")
-    if not wanted:
-        told = str(name.get("reason") or "this model asks for no MoE config")
-        return [check("moe_config_file", "skip", told), check("moe_config_loaded", "skip", told)]
-    tune = (
-        f"Measure one for this shape (moe_config tune) and put {wanted} into dgx_vllm_tuned_config_dir,"
-        " or set dgx_vllm_moe_config_required to false to run without."
-    )
-    rows: list[Check] = []
-    if name.get("found"):
-        rows.append(check("moe_config_file", "pass", str(name["found"])))
-    else:
-        similar = ", ".join(str(item) for item in name.get("similar") or [])
-        told = f"{wanted} is in none of {', '.join(name.get('searched') or []) or 'the searched folders'}"
-        told += f"; for other shapes there is {similar}" if similar else ""
-        rows.append(check("moe_config_file", bad, told, tune))
-    loaded = facts.config_loaded
-    source = " (recorded by an earlier check of this run)" if origin == "evidence" else ""
-    if any(os.path.basename(path) == wanted for path in loaded):
-        path = next(path for path in loaded if os.path.basename(path) == wanted)
-        rows.append(check("moe_config_loaded", "pass", f"{path}{source}"))
-    elif origin == "none":
-        rows.append(check("moe_config_loaded", "warn", START_GONE, RESTART))
-    elif loaded:
-        told = f"vLLM loaded {', '.join(loaded)}, which is for another shape than {wanted}{source}"
-        rows.append(check("moe_config_loaded", bad, told, tune))
-    else:
-        remedy = tune
-        if name.get("found"):
-            remedy = "Restart the service if the file is newer than its start; else check dgx_vllm_fp8_moe."
-        told = f"the log has no 'Using configuration from' line for {wanted}{source}"
-        rows.append(check("moe_config_loaded", bad, told, remedy))
-    return rows
+def image_check(container: Container, wanted: Wanted) -> Finding:
+    """Whether the container runs the image it should."""
+    check = Check("", "image")
+    if container.error or not container.running:
+        remedy = f"Run systemctl restart {wanted.unit}; docker ps must then list {wanted.container}."
+        return check.failed(container.error or "the container is not running", remedy=remedy)
+    if not wanted.image_id:
+        return check.passed(f"{container.image_id} (no particular image was asked for)")
+    if container.image_id != wanted.image_id:
+        remedy = f"Run systemctl restart {wanted.unit}, or site.yml --tags service to render it again."
+        found = f"the container runs {container.image_id} instead of {wanted.image_id}"
+        return check.failed(found, remedy=remedy)
+    return check.passed(container.image_id)
 
 
-def log_checks(facts: LogFacts, origin: str, required: bool) -> list[Check]:
-    """Whether the log is free of the default MoE config and of the CUTLASS error."""
-    clean = check("", "skip", START_GONE) if origin == "none" else check("", "pass", "no such line")
-    default, cutlass = dict(clean, check="no_default_moe_config"), dict(clean, check="no_cutlass_error")
-    if facts.default_config:
-        remedy = remedy_of(DEFAULT_MOE_CONFIG)
-        default = check(default["check"], "fail" if required else "warn", facts.default_config[:300], remedy)
-    if facts.cutlass_error:
-        cutlass = check(cutlass["check"], "fail", facts.cutlass_error[:300], remedy_of(CUTLASS))
-    return [default, cutlass]
+def container_checks(reading: Reading, container: Container, wanted: Wanted) -> list[Finding]:
+    """What the image, the container's arguments and the log say of the patch and the MoE config."""
+    if not container.running:
+        return _skipped("not checked: the container is not running")
+    if container.runs_ray:
+        return _skipped("Ray forwards the workers' log lines to the head")
+    log = known_log(reading, wanted.evidence)
+    return routing_checks(wanted, container, reading.manifest, reading.moe_config, log)
 
 
-def _route_states(manifest: dict[str, Any]) -> dict[str, str]:
-    routes = manifest.get("routes")
-    entries = routes if isinstance(routes, list) else []
-    return {str(item.get("name")): str(item.get("state")) for item in entries if isinstance(item, dict)}
+def _skipped(reason: str) -> list[Finding]:
+    return [Check("", name).skipped(reason) for name in IN_CONTAINER]

@@ -1,8 +1,7 @@
 """HTTP requests to the local server, each with one deadline for everything: connecting, sending, reading.
 
-A hung vLLM accepts connections and never answers, and a timeout of a socket starts again with every byte. So
-the
-request runs in a thread of its own and is given up, and its connection closed, when the deadline is over.
+A hung vLLM accepts connections and never answers, and the timeout of a socket starts again with every byte.
+Therefore the request runs in a thread of its own; after the deadline it is abandoned and its connection closed.
 No proxy is used: the server is on this node.
 """
 
@@ -19,7 +18,7 @@ MAX_BODY = 4 * 1024 * 1024
 
 
 class Reply(NamedTuple):
-    """An answer, or why there is none. `status` 0: none came; `seconds`: the time it took."""
+    """A reply, or why there is none: then `status` is 0. `seconds` is the time it took."""
 
     status: int
     body: str

@@ -23,22 +23,22 @@ _MILESTONES = (
     (
         "compiling",
         re.compile(
-            r"Model loading took|Dynamo bytecode transform|Compiling a graph|torch\.compile tak|Loading"
-            r" weights took"
+            r"Model loading took|Dynamo bytecode transform|Compiling a graph|torch\.compile tak"
+            r"|Loading weights took"
         ),
     ),
     (
         "warming up",
         re.compile(
-            r"Available KV cache memory|GPU KV cache size|Capturing CUDA graphs|Graph capturing"
-            r" finished|init engine"
+            r"Available KV cache memory|GPU KV cache size|Capturing CUDA graphs|Graph capturing finished"
+            r"|init engine"
         ),
     ),
     ("serving", re.compile(r"Application startup complete|Starting vLLM (?:API )?server|Uvicorn running on")),
 )
 _PROGRESS = re.compile(
-    r"(?P<what>Loading \w+ checkpoint shards|Capturing CUDA"
-    r" graphs[^:]*|Downloading[^:]*|Fetching[^:]*):\s*(?P<percent>\d+)\s*%"
+    r"(?P<what>Loading \w+ checkpoint shards|Capturing CUDA graphs[^:]*|Downloading[^:]*|Fetching[^:]*)"
+    r":\s*(?P<percent>\d+)\s*%"
 )
 _RUN_START = re.compile(
     r"\[dgx-vllm\] exec: |vLLM API server version|non-default args"
@@ -53,8 +53,8 @@ _SECRETS = (
     (re.compile(r"(?i)(--api-key[= ])\s*[^\s'\",]+"), r"\1***"),
     (
         re.compile(
-            r"(?i)([\"']?\b[\w-]*(?:api[_-]?key|token|password|secret)[\"']?\s*[:=]\s*)(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,}\"']+"
-            r")"
+            r"(?i)([\"']?\b[\w-]*(?:api[_-]?key|token|password|secret)[\"']?\s*[:=]\s*)"
+            r"(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,}\"']+)"
         ),
         r"\1***",
     ),
@@ -94,7 +94,7 @@ def read_log(text: str) -> LogFacts:
         match = _PROGRESS.search(line)
         if match:
             progress = f"{match['what'].strip()}: {match['percent']}%"
-        markers += [name for name, wanted in MARKER_TEXT.items() if wanted in line and name not in markers]
+        markers += [name for name, marker in MARKER_TEXT.items() if marker in line and name not in markers]
         match = _CONFIG.search(line)
         if match and match["path"] not in configs:
             configs.append(match["path"])

@@ -1,4 +1,4 @@
-"""Tokens a second of a running server: medians of a few completions for each number of prompts at a time."""
+"""Tokens per second of a running server: a few timed completions for each number of prompts at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import 
 
 
 class SpeedError(Exception):
-    """One sentence: what is wrong, where, and how to mend it."""
+    """One sentence: what is wrong, where, and how to fix it."""
 
 
 class Request(NamedTuple):
@@ -23,7 +23,7 @@ class Request(NamedTuple):
 
 
 def rate(http: Http, request: Request, batch: int, run: int) -> float:
-    """Generated tokens a second of one request with `batch` prompts, different ones in each run."""
+    """Generated tokens per second of one request with `batch` prompts, different ones in each run."""
     body: dict[str, Any] = {
         "model": request.model,
         "prompt": [f"Run {run}, prompt {number}. Count:" for number in range(batch)],
@@ -37,16 +37,16 @@ def rate(http: Http, request: Request, batch: int, run: int) -> float:
     usage = answer.get("usage") if isinstance(answer, dict) else None
     done = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if reply.status != 200 or not isinstance(done, int) or done < 1:
-        told = reply.error or f"status {reply.status}"
         raise SpeedError(
-            f"The server gave no completion of {batch} x {request.tokens} tokens ({told}): look at"
-            " playbooks/verify.yml, or allow more time with dgx_vllm_completion_timeout."
+            f"The server gave no completion of {batch} x {request.tokens} tokens"
+            f" ({reply.error or f'status {reply.status}'}): run playbooks/verify.yml to see why, or allow more time"
+            " with dgx_vllm_completion_timeout."
         )
     return done / max(reply.seconds, 1e-9)
 
 
 def measure(http: Http, request: Request) -> dict[str, list[float]]:
-    """Batch -> the rate of every run; each batch is asked once before, untimed."""
+    """Batch -> the rate of every run; one request of each batch before them is not counted."""
     rates: dict[str, list[float]] = {}
     for batch in request.batches:
         rate(http, request, batch, -1)
@@ -55,17 +55,18 @@ def measure(http: Http, request: Request) -> dict[str, list[float]]:
 
 
 def compare(before: dict[str, list[float]], after: dict[str, list[float]]) -> list[str]:
-    """One line a batch: both medians with the lowest and highest run, and the change."""
+    """One line per batch: both medians with the lowest and highest run, and the change."""
     lines = []
     for batch in before:
         old, new = before[batch], after.get(batch) or []
         if old and new:
             change = (statistics.median(new) / statistics.median(old) - 1) * 100
             lines.append(
-                f"batch {batch}: {_told(old)} before, {_told(new)} after ({change:+.1f} %, {len(new)} runs each)"
+                f"batch {batch}: {_described(old)} before, {_described(new)} after"
+                f" ({change:+.1f} %, {len(new)} runs each)"
             )
     return lines
 
 
-def _told(rates: list[float]) -> str:
+def _described(rates: list[float]) -> str:
     return f"{statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to {max(rates):.1f})"

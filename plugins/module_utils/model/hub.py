@@ -1,5 +1,4 @@
-"""Asking a model hub what a revision of a model consists of: its commit, its files, their sizes and
-checksums.
+"""Asking a model hub what a revision of a model consists of: its commit, its files, their sizes and checksums.
 
 The interface is the one of huggingface.co, `/api/models/ID/revision/REV?blobs=true`, which mirrors offer too.
 """
@@ -10,8 +9,9 @@ import json
 import ssl
 import urllib.error
 import urllib.parse
-import urllib.request
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from ansible.module_utils.urls import open_url
 
 MAX_LISTING = 64 * 1024 * 1024
 
@@ -31,31 +31,13 @@ class Listing(NamedTuple):
     commit: str
     files: list[HubFile]
 
-    @property
-    def total(self) -> int:
-        """Size of all files in bytes."""
-        return sum(item.size for item in self.files)
-
 
 class HubError(Exception):
-    """No listing; the text says why and how to mend it. `unreachable`: the hub gave no answer at all."""
+    """No listing; the text says why and how to fix it. `unreachable`: the hub gave no answer at all."""
 
     def __init__(self, text: str, unreachable: bool = False) -> None:
         super().__init__(text)
         self.unreachable = unreachable
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never takes the token to another host."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """Build the next request; without the token when the host changes."""
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following is not None and _origin(req.full_url) != _origin(newurl):
-            following.remove_header("Authorization")
-        return following
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -66,16 +48,15 @@ def _origin(url: str) -> tuple[str, str]:
 def list_files(endpoint: str, model: str, revision: str, token: str = "", timeout: float = 30.0) -> Listing:
     """The commit that `revision` stands for and its files; HubError with the remedy otherwise."""
     base = endpoint.rstrip("/")
-    name, wanted = urllib.parse.quote(model, safe="/"), urllib.parse.quote(revision, safe="")
-    text = _get(f"{base}/api/models/{name}/revision/{wanted}?blobs=true", model, revision, token, timeout)
+    name, branch = urllib.parse.quote(model, safe="/"), urllib.parse.quote(revision, safe="")
+    text = _get(f"{base}/api/models/{name}/revision/{branch}?blobs=true", model, revision, token, timeout)
     try:
         data = json.loads(text)
         commit = str(data["sha"])
         files = [_file(item) for item in data["siblings"]]
     except (ValueError, KeyError, TypeError) as error:
         raise HubError(
-            f"{base} gave no readable listing of {model} ({error!r}): check that dgx_vllm_hf_endpoint is a"
-            f" model hub."
+            f"{base} gave no readable listing of {model} ({error!r}): check that dgx_vllm_hf_endpoint is a model hub."
         ) from error
     if not files:
         raise HubError(f"{model} has no files at revision {revision}: set another dgx_vllm_model_revision.")
@@ -96,11 +77,8 @@ def _file(item: dict[str, Any]) -> HubFile:
 
 
 def _get(url: str, model: str, revision: str, token: str, timeout: float, method: str = "GET") -> bytes:
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": "dgx-vllm"})
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.build_opener(_Redirects()).open(request, timeout=timeout) as response:
+        with _open(url, method, token, timeout) as response:
             return bytes(response.read(MAX_LISTING))
     except urllib.error.HTTPError as error:
         raise HubError(_refusal(error, model, revision, token), unreachable=error.code >= 500) from error
@@ -111,28 +89,45 @@ def _get(url: str, model: str, revision: str, token: str, timeout: float, method
             text = f"The certificate of {host} is not trusted ({reason}): add its CA to the node."
         else:
             text = (
-                f"{host} could not be reached ({reason}): check the node's name resolution, route and proxy,"
-                " or set dgx_vllm_hf_endpoint to a mirror, or copy the model's cache to dgx_vllm_models_dir."
+                f"{host} could not be reached ({reason}): check the node's name resolution, route and proxy, "
+                "or set dgx_vllm_hf_endpoint to a mirror, or copy the model's cache to dgx_vllm_models_dir."
             )
         raise HubError(text, unreachable=True) from error
 
 
+def _open(url: str, method: str, token: str, timeout: float, redirects: int = 3) -> Any:
+    """The answer. A redirect loses the token; one that stays at its host (a renamed model) is then asked with it."""
+    try:
+        return open_url(
+            url,
+            method=method,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+            unredirected_headers=["Authorization"],
+            timeout=timeout,
+            http_agent="dgx-vllm",
+            use_netrc=False,
+        )
+    except urllib.error.HTTPError as error:
+        if token and redirects and error.url != url and _origin(error.url) == _origin(url):
+            return _open(error.url, method, token, timeout, redirects - 1)
+        raise
+
+
 def _refusal(error: urllib.error.HTTPError, model: str, revision: str, token: str) -> str:
     code = error.headers.get("X-Error-Code", "")
-    told = error.headers.get("X-Error-Message", "")
-    if code == "GatedRepo" or "gated" in told.lower() or "restricted" in told.lower():
+    message = error.headers.get("X-Error-Message", "")
+    if code == "GatedRepo" or "gated" in message.lower() or "restricted" in message.lower():
         if not token:
             return f"{model} is gated and no token is given: accept its licence and set dgx_vllm_hf_token."
         return f"{model} is gated and this token has no access: accept its licence with the token's account."
-    if code == "RevisionNotFound" or "revision" in told.lower():
+    if code == "RevisionNotFound" or "revision" in message.lower():
         return f"{model} has no revision {revision}: correct dgx_vllm_model_revision."
     if code == "RepoNotFound" or error.code == 404:
         hint = "the token may not see it either" if token else "a private model needs dgx_vllm_hf_token"
-        return f"The hub knows no model {model} ({hint}): check the spelling of dgx_vllm_model."
+        return f"The hub does not know the model {model} ({hint}): check the spelling of dgx_vllm_model."
     if error.code == 401 and not token:
-        return (
-            f"The hub wants a token for {model} or does not know it: check the name, set dgx_vllm_hf_token."
-        )
+        return f"The hub asks for a token for {model} or does not know it: check the name, set dgx_vllm_hf_token."
     if error.code in (401, 403):
-        return f"The hub refused the token ({error.code} {told}): put a valid one into dgx_vllm_hf_token."
-    return f"The hub answered {error.code} for {model} ({told or error.reason}): try again later."
+        answer = f"{error.code} {message}".strip()
+        return f"The hub refused the token ({answer}): put a valid one into dgx_vllm_hf_token."
+    return f"The hub answered {error.code} for {model} ({message or error.reason}): try again later."

@@ -1,22 +1,43 @@
-"""Whether a model's weights are on this node, judged from names and sizes (the download checks sums)."""
+"""Where a model's weights are on a node, the record of their verification, and whether they are there."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
 
 
-def record_name(model: str, revision: str) -> str:
-    """File name, under DATA_DIR/state, of the record that the download of this model and revision leaves."""
-    return f"model-{hashlib.sha256(f'{model}@{revision}'.encode()).hexdigest()[:12]}.json"
+def model_folder(models_dir: str, model: str) -> str:
+    """The part of the cache that belongs to `model` (ORG/NAME), where huggingface_hub looks for it."""
+    return f"{models_dir.rstrip('/')}/hub/models--{model.replace('/', '--')}"
 
 
-def _size(path: Path) -> int:
-    """Size in bytes, -1 when there is no such file (or a link to nothing)."""
+def snapshot(models_dir: str, model: str, commit: str) -> str:
+    """The folder of one commit of `model`."""
+    return f"{model_folder(models_dir, model)}/snapshots/{commit}"
+
+
+def record_path(data_dir: str, model: str, revision: str) -> str:
+    """The record that the download of this model and revision leaves."""
+    key = hashlib.sha256(f"{model}@{revision}".encode()).hexdigest()[:12]
+    return f"{data_dir.rstrip('/')}/state/model-{key}.json"
+
+
+def write_record(data_dir: str, model: str, revision: str, commit: str, sizes: Mapping[str, int]) -> None:
+    """Record that every file of the commit (name -> size in bytes) was verified."""
+    content = {"model": model, "revision": revision, "commit": commit, "files": dict(sizes)}
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    files.write(Path(record_path(data_dir, model, revision)), text, 0o644)
+
+
+def size_of(path: Path) -> int:
+    """Size in bytes, -1 if there is no such file (or a link to nothing)."""
     try:
         return path.stat().st_size
     except OSError:
@@ -31,32 +52,32 @@ def _at_path(root: Path, model: str) -> dict[str, Any]:
     directory = under(root, model)
     if not (directory / "config.json").is_file():
         return _absent("path", model)
-    size = sum(_size(path) for path in directory.iterdir() if path.is_file())
+    size = sum(size_of(path) for path in directory.iterdir() if path.is_file())
     return {"kind": "path", "present": True, "commit": None, "path": model, "size_bytes": size}
 
 
 def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: str) -> dict[str, Any]:
-    """Where the weights of `model` are.
+    """Where the weights of `model` are, judged by names and sizes; the download is what compares checksums.
 
-    An absolute path counts as present when it holds a config.json. A hub id counts as present when the
-    download's record names a commit and every file of the record is in that snapshot with its size.
+    An absolute path counts as present if it holds a config.json. A hub id counts as present if the download's
+    record names a commit and every file of the record is in that snapshot with its size.
     """
     if model.startswith("/"):
         return _at_path(root, model)
     if not model:
         return _absent("hub")
-    known = record(under(root, data_dir) / "state" / record_name(model, revision))
-    commit, files = known.get("commit"), known.get("files")
-    if not isinstance(commit, str) or not commit or not isinstance(files, dict) or not files:
+    verified = record(under(root, record_path(data_dir, model, revision)))
+    commit, sizes = verified.get("commit"), verified.get("files")
+    if not isinstance(commit, str) or not commit or not isinstance(sizes, dict) or not sizes:
         return _absent("hub")
-    if known.get("model") != model or known.get("revision") != revision:
+    if verified.get("model") != model or verified.get("revision") != revision:
         return _absent("hub")
-    path = f"{models_dir.rstrip('/')}/hub/models--{model.replace('/', '--')}/snapshots/{commit}"
-    complete = all(_size(under(root, path) / name) == size for name, size in files.items())
+    path = snapshot(models_dir, model, commit)
+    complete = all(size_of(under(root, path) / name) == size for name, size in sizes.items())
     return {
         "kind": "hub",
         "present": complete,
         "commit": commit,
         "path": path,
-        "size_bytes": sum(files.values()) if complete else 0,
+        "size_bytes": sum(sizes.values()) if complete else 0,
     }

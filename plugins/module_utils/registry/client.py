@@ -1,7 +1,9 @@
-"""Asking a container registry for the digest behind a tag (OCI distribution API, standard library only).
+"""Asking a container registry for the digest behind a tag (OCI distribution API, over ansible.module_utils.urls).
 
-Credentials go only to the registry itself and to the token server it names over HTTPS; a redirect to another
-place does not carry them.
+Why a client of our own: no module of community.docker asks a registry for a digest, and `docker manifest inspect`
+needs an engine, which a fresh node does not have.
+Credentials go only to the registry itself and to the token server it names over HTTPS; a redirect does not carry
+them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import json
 import re
 import socket
 import ssl
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPSHandler, OpenerDirector, Request, build_opener
 
+from ansible.module_utils.urls import Request, make_context
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
     DOCKER_HUB,
     ImageReference,
@@ -39,11 +42,11 @@ ACCEPT = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-"""Indexes first: every node of every architecture is to get the same digest."""
+"""Indexes first: nodes of all architectures get the same digest."""
 
 
 class RegistryError(Exception):
-    """One sentence: what is wrong, where, how to mend it."""
+    """One sentence: what is wrong, where, how to fix it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -63,8 +66,8 @@ def challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 def _context(directories: list[Path]) -> ssl.SSLContext:
-    """The system's trust plus what Docker would read for this registry: *.crt, and *.cert with its *.key."""
-    context = ssl.create_default_context()
+    """The system's trust and what Docker would read for this registry: *.crt, and *.cert with its *.key."""
+    context: ssl.SSLContext = make_context()
     for directory in directories:
         try:
             for authority in sorted(directory.glob("*.crt")):
@@ -95,24 +98,36 @@ class Registry:
         self._timeout = timeout
         self._authorization = ""
         self._directories = [certificates / name for name in dict.fromkeys((reference.registry, self.host))]
-        self._secure_opener: OpenerDirector | None = None
+
+    @cached_property
+    def _client(self) -> Any:
+        """Not open_url: its ca_path replaces the system's trust, Docker's certificates are added to it."""
+        return Request(
+            context=_context(self._directories),
+            timeout=self._timeout,
+            http_agent="dgx-vllm",
+            unredirected_headers=["Authorization"],
+            use_netrc=False,
+        )
 
     def digest(self) -> str:
         """The digest the registry gives for the reference. Raises RegistryError."""
         path = f"/v2/{self.reference.repository}/manifests/{quote(self.reference.manifest, safe=':')}"
         _, headers, _ = self._ask(path, "HEAD")
-        found = headers.get("docker-content-digest", "")
-        if not _DIGEST.match(found):
+        digest = headers.get("docker-content-digest", "")
+        if not _DIGEST.match(digest):
             _, headers, body = self._ask(path, "GET")
             if b'"schemaVersion"' not in body:
-                raise RegistryError(f"{self.host} answers with no image manifest; check its name and port.")
-            found = "sha256:" + hashlib.sha256(body).hexdigest()
-        if self.reference.digest and found != self.reference.digest:
+                raise RegistryError(
+                    f"{self.host} does not answer with an image manifest; check its name and port."
+                )
+            digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        if self.reference.digest and digest != self.reference.digest:
             raise RegistryError(
-                f"{self.host} answers {self.reference.digest} of {self.reference.name} with {found}; "
-                "the registry or a proxy before it is damaged, ask its operator."
+                f"{self.host} answers {self.reference.digest} of {self.reference.name} with {digest}; "
+                "the registry or a proxy in front of it is damaged, ask its operator."
             )
-        return found
+        return digest
 
     def _base(self) -> str:
         certified = any(True for directory in self._directories for _ in directory.glob("*.crt"))
@@ -120,7 +135,7 @@ class Registry:
         return f"{'http' if plain else 'https'}://{self.host}"
 
     def _ask(self, path: str, method: str) -> tuple[int, dict[str, str], bytes]:
-        """One request to the registry, logging in when it asks for that."""
+        """One request to the registry, with a login if it asks for one."""
         url = self._base() + path
         status, headers, body = self._send(url, method, self._authorization)
         if status == 401 and not self._authorization:
@@ -138,7 +153,7 @@ class Registry:
         target = urlsplit(realm)
         if scheme != "bearer" or target.scheme not in ("http", "https"):
             raise RegistryError(
-                f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not speak."
+                f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not support."
             )
         if target.scheme == "http" and not is_loopback(target.hostname or ""):
             raise RegistryError(
@@ -160,19 +175,10 @@ class Registry:
             ) from error
         return f"Bearer {token}"
 
-    def _opener(self, url: str) -> OpenerDirector:
-        if url.startswith("http://"):
-            return build_opener()
-        if self._secure_opener is None:
-            self._secure_opener = build_opener(HTTPSHandler(context=_context(self._directories)))
-        return self._secure_opener
-
     def _send(self, url: str, method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
-        request = Request(url, method=method, headers={"Accept": ACCEPT, "User-Agent": "dgx-vllm"})
-        if authorization:
-            request.add_unredirected_header("Authorization", authorization)
+        headers = {"Accept": ACCEPT, **({"Authorization": authorization} if authorization else {})}
         try:
-            with self._opener(url).open(request, timeout=self._timeout) as answer:
+            with self._client.open(method, url, headers=headers) as answer:
                 return answer.status, _lower(answer.headers), answer.read(_LIMIT)
         except HTTPError as error:
             with error:
@@ -203,25 +209,25 @@ class Registry:
                 "the registry refused this user name and password; check dgx_vllm_registry_username and "
                 "dgx_vllm_registry_password"
                 if self._basic
-                else "it wants a login, or there is no such repository; check the name and set "
+                else "it asks for a login, or there is no such repository; check the name and set "
                 "dgx_vllm_registry_username and dgx_vllm_registry_password"
             )
-            return f"{self.host} does not let us read {name} ({status}): {how}."
+            return f"{self.host} does not give access to {name} ({status}): {how}."
         if status == 404:
             return f"{self.host} has no {name}; {self._alternatives()}."
         if status == 429:
             wait = headers.get("retry-after", "")
             span = f" for {wait} s" if wait else ""
-            return f"{self.host} limits our requests{span}; log in, wait, or use a mirror."
+            return f"{self.host} limits the number of requests{span}; log in, wait, or use a mirror."
         if status == 400 and self._base().startswith("http:"):
             return (
                 f"{self.host} answered 400 to plain HTTP, as a TLS registry does; "
                 f"put its authority into {self._directories[0]}/ca.crt on this machine."
             )
-        return f"{self.host} answered {status} for {name}; try again, and ask its operator if that stays."
+        return f"{self.host} answered {status} for {name}; try again, and ask its operator if it stays so."
 
     def _alternatives(self) -> str:
-        """The tags that do exist, where the registry lists them."""
+        """The tags that do exist, if the registry lists them."""
         url = f"{self._base()}/v2/{self.reference.repository}/tags/list"
         try:
             status, _, body = self._send(url, "GET", self._authorization)

@@ -24,7 +24,7 @@ class ImageReference(NamedTuple):
 
     @property
     def manifest(self) -> str:
-        """What stands behind /manifests/: the digest when there is one, else the tag."""
+        """What follows /manifests/ in a URL: the digest if there is one, else the tag."""
         return self.digest or self.tag
 
 
@@ -47,6 +47,6 @@ def parse(text: str) -> ImageReference:
         path = f"library/{path}"
     if not _PATH.match(path) or not _HOST.match(registry):
         raise ValueError(
-            f"{text!r} is no image reference; write [registry/]name[:tag] or name@sha256:…, lower case"
+            f"{text!r} is not an image reference; write [registry/]name[:tag] or name@sha256:…, lower case"
         )
     return ImageReference(name, registry, path, "" if digest and not tag else tag or "latest", digest)

@@ -1,4 +1,4 @@
-"""Everything the role wants to know about a node, read in one call and without changing anything."""
+"""Everything the role needs to know about a node, read in one call and without changing anything."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DOCKER_ROOT = "/var/lib/docker"
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
 
 
-class Wanted(NamedTuple):
-    """What the reader asks about; the module's parameters."""
+class Query(NamedTuple):
+    """The module's parameters: what to look for, and where."""
 
     image: str = ""
     model: str = ""
@@ -31,25 +31,25 @@ class Wanted(NamedTuple):
 
 
 def collect(
-    wanted: Wanted, root: Path = Path("/"), runner: Runner = run, machine: str | None = None
+    query: Query, root: Path = Path("/"), runner: Runner = run, machine: str | None = None
 ) -> dict[str, Any]:
-    """The whole state of the node under `root`. Commands run side by side: most of their time is waiting."""
+    """The whole state of the node under `root`. Commands run in parallel: most of their time is waiting."""
     with ThreadPoolExecutor(max_workers=6) as pool:
         gpus = pool.submit(gpu.gpus, runner)
         engine = pool.submit(docker_cli.engine, runner)
         container = pool.submit(docker_cli.container, runner, CONTAINER)
         containers = pool.submit(docker_cli.containers, runner, CONTAINER)
-        image = pool.submit(docker_cli.image, runner, wanted.image)
+        image = pool.submit(docker_cli.image, runner, query.image)
         unit = pool.submit(service.service, root, runner, UNIT)
-        watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, wanted.config_dir))
-        clock = pool.submit(host.clock, runner, wanted.now)
-        packages = pool.submit(host.packages, wanted.packages, runner)
+        watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, query.config_dir))
+        clock = pool.submit(host.clock, runner, query.now)
+        packages = pool.submit(host.packages, query.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
         kernel = host.kernel(root)
-        model = weights(root, wanted.model, wanted.model_revision, wanted.models_dir, wanted.data_dir)
+        model = weights(root, query.model, query.model_revision, query.models_dir, query.data_dir)
     ours = container.result()
     docker = dict(engine.result(), containers=containers.result())
-    config_dir, records = host.under(root, wanted.config_dir), host.under(root, wanted.data_dir) / "state"
+    config_dir, records = host.under(root, query.config_dir), host.under(root, query.data_dir) / "state"
     return {
         "arch": machine or platform.machine(),
         "os": host.operating_system(root),
@@ -58,9 +58,9 @@ def collect(
         "memory": host.memory(root),
         "disks": {
             "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
-            "models": host.disk(root, model["path"] if model["kind"] == "path" else wanted.models_dir),
+            "models": host.disk(root, model["path"] if model["kind"] == "path" else query.models_dir),
         },
-        "port": ports.owner(root, wanted.port, ours["id"] or "", UNIT),
+        "port": ports.owner(root, runner, query.port, ours["id"] or "", UNIT),
         "time": clock.result(),
         "packages": packages.result(),
         "docker": docker,

@@ -19,7 +19,7 @@ def _parsed(text: str) -> Any:
 
 
 def _object(done: Completed) -> dict[str, Any]:
-    """The one object of an `inspect` answer, empty when there is no such thing."""
+    """The object of an `inspect` answer, empty if there is no such thing."""
     answer = _parsed(done.stdout) if done.rc == 0 else None
     first = answer[0] if isinstance(answer, list) and answer else answer
     return first if isinstance(first, dict) else {}
@@ -29,7 +29,7 @@ def engine(runner: Runner) -> dict[str, Any]:
     """Docker's version and set-up from `docker info`.
 
     With the daemon down the client still answers (status 1, `ServerErrors`): then `running` is false and
-    `error` holds what it said.
+    `error` holds its message.
     """
     report: dict[str, Any] = {
         "installed": False,
@@ -67,42 +67,42 @@ def engine(runner: Runner) -> dict[str, Any]:
 
 def containers(runner: Runner, ours: str) -> list[dict[str, str]]:
     """Name, image and published ports of every running container but `ours`."""
-    found = []
+    rows = []
     for line in runner(["docker", "ps", "--format", _JSON]).stdout.splitlines():
         row = _parsed(line)
         if isinstance(row, dict) and row.get("Names") != ours:
-            found.append(
+            rows.append(
                 {"name": row.get("Names", ""), "image": row.get("Image", ""), "ports": row.get("Ports", "")}
             )
-    return found
+    return rows
 
 
 def image(runner: Runner, reference: str) -> dict[str, Any]:
     """Id, registry digests, labels and size (bytes) of an image that this node holds."""
-    found = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
+    details = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
     return {
-        "present": bool(found),
-        "id": found.get("Id"),
-        "digests": found.get("RepoDigests") or [],
-        "labels": (found.get("Config") or {}).get("Labels") or {},
-        "size_bytes": found.get("Size", 0),
+        "present": bool(details),
+        "id": details.get("Id"),
+        "digests": details.get("RepoDigests") or [],
+        "labels": (details.get("Config") or {}).get("Labels") or {},
+        "size_bytes": details.get("Size", 0),
     }
 
 
 def container(runner: Runner, name: str) -> dict[str, Any]:
     """Whether our container runs, from which image (its id), and since when."""
-    found = _object(runner(["docker", "container", "inspect", name]))
-    status = found.get("State") or {}
+    details = _object(runner(["docker", "container", "inspect", name]))
+    status = details.get("State") or {}
     return {
         "running": bool(status.get("Running")),
-        "id": found.get("Id"),
-        "image_id": found.get("Image"),
+        "id": details.get("Id"),
+        "image_id": details.get("Image"),
         "started_at": status.get("StartedAt") if status.get("Running") else None,
     }
 
 
 def daemon_json(path: Path) -> dict[str, Any]:
-    """Docker's configuration file; `error` when it is there but is not one JSON object."""
+    """Docker's configuration file; `error` if it is there but is not one JSON object."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -116,5 +116,5 @@ def daemon_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         return {"exists": True, "error": f"is not valid JSON: {error}", "content": {}}
     if not isinstance(content, dict):
-        return {"exists": True, "error": "holds no JSON object", "content": {}}
+        return {"exists": True, "error": "is not a JSON object", "content": {}}
     return {"exists": True, "error": None, "content": content}

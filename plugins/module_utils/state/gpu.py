@@ -14,18 +14,18 @@ QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=
 
 
 def gpus(runner: Runner) -> dict[str, Any]:
-    """Name, compute capability and driver version of each GPU; `error` when nvidia-smi gives none."""
+    """Name, compute capability and driver version of each GPU; `error` if nvidia-smi lists none."""
     done = runner(QUERY)
     if done.rc == MISSING:
         return {"error": "nvidia-smi is not installed", "gpus": []}
     if done.rc != 0:
         return {"error": done.complaint or f"nvidia-smi ended with status {done.rc}", "gpus": []}
-    found = []
+    rows = []
     for line in done.stdout.splitlines():
         columns = [column.strip() for column in line.split(",")]
         if len(columns) == 3:
-            found.append({"name": columns[0], "compute_capability": columns[1], "driver_version": columns[2]})
-    return {"error": None if found else "nvidia-smi lists no GPU", "gpus": found}
+            rows.append({"name": columns[0], "compute_capability": columns[1], "driver_version": columns[2]})
+    return {"error": None if rows else "nvidia-smi lists no GPU", "gpus": rows}
 
 
 def find_tool(root: Path, name: str) -> str | None:
@@ -48,11 +48,11 @@ def toolkit(root: Path, runner: Runner) -> dict[str, Any]:
 
 def cdi_specs(root: Path) -> list[str]:
     """CDI specification files of the two directories Docker reads by default."""
-    found: list[str] = []
+    specs: list[str] = []
     for directory in ("/etc/cdi", "/var/run/cdi"):
         try:
             names = sorted(os.listdir(under(root, directory)))
         except OSError:
             continue
-        found += [f"{directory}/{name}" for name in names if name.endswith((".yaml", ".json"))]
-    return found
+        specs += [f"{directory}/{name}" for name in names if name.endswith((".yaml", ".json"))]
+    return specs

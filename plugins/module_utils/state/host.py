@@ -24,7 +24,7 @@ def under(root: Path, path: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, or an empty string when it cannot be read."""
+    """The file's text, or an empty string if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -94,7 +94,7 @@ def kernel(root: Path) -> dict[str, Any]:
 
 
 def memory(root: Path) -> dict[str, Any]:
-    """MemTotal, MemAvailable and SwapTotal of /proc/meminfo; on a GB10 nvidia-smi knows no memory figure."""
+    """MemTotal, MemAvailable and SwapTotal of /proc/meminfo; on a GB10 nvidia-smi reports no memory size."""
     fields: dict[str, int] = {}
     for line in read_text(root / "proc/meminfo").splitlines():
         match = re.match(r"(\w+):\s+(\d+) kB", line)
@@ -139,7 +139,7 @@ def disk(root: Path, path: str) -> dict[str, Any]:
 
 
 def clock(runner: Runner, now: float = 0.0) -> dict[str, Any]:
-    """Whether the kernel's clock is synchronized, as timedatectl says; None when it cannot say.
+    """Whether the kernel's clock is synchronized, as timedatectl tells; None if it cannot tell.
 
     `offset_seconds` is how far the clock is from `now`, the time of the operator's machine; None without one.
     """
@@ -152,13 +152,13 @@ def clock(runner: Runner, now: float = 0.0) -> dict[str, Any]:
 
 def packages(names: Sequence[str], runner: Runner) -> dict[str, Any]:
     """Installed version of each Debian package, None for one that is not installed."""
-    found: dict[str, Any] = dict.fromkeys(names)
-    if not found:
-        return found
-    done = runner(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n", *found])
+    versions: dict[str, Any] = dict.fromkeys(names)
+    if not versions:
+        return versions
+    done = runner(["dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n", *versions])
     for line in done.stdout.splitlines():
         name, _, rest = line.partition("\t")
         status, _, version = rest.partition("\t")
-        if name in found and status == "installed":
-            found[name] = version
-    return found
+        if name in versions and status == "installed":
+            versions[name] = version
+    return versions

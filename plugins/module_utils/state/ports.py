@@ -1,54 +1,47 @@
-"""Who listens on a TCP port, from /proc alone (no ss, no lsof on a bare machine)."""
+"""Who listens on a TCP port and who is connected, as ss (iproute2) tells."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed, Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
 
-_LISTEN = "0A"
 _UNIT = re.compile(r"/([^/]+\.(?:service|socket|scope))")
+_PID = re.compile(r'",pid=(\d+),fd=\d+\)')
+"""The end of one process in `users:(("NAME",pid=1,fd=3),…)`; ss prints quotes and brackets of a name as they are."""
 
 
-def _address(text: str) -> str:
-    """An address of /proc/net/tcp{,6}: 32-bit words, little-endian on x86 and Arm."""
-    raw = b"".join(bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8))
-    address = ipaddress.ip_address(raw)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+def endpoint(text: str) -> tuple[str, int] | None:
+    """Address and port of a column of ss; None if it is not one.
+
+    `*` (all addresses, IPv4 too) is `::`, an IPv4 address in an IPv6 one is the IPv4 address, and the interface of
+    a link-local address or of a socket that is bound to one (`[fe80::1]%eth0:22`, `0.0.0.0%eth0:22`) is left out.
+    """
+    address, _, port = text.rpartition(":")
+    address = address.partition("%")[0].strip("[]")
+    try:
+        parsed = ipaddress.ip_address("::" if address == "*" else address)
+        return str(getattr(parsed, "ipv4_mapped", None) or parsed), int(port)
+    except ValueError:
+        return None
 
 
-def _listeners(root: Path, port: int) -> dict[str, str]:
-    """Socket inode -> address of every listening socket of `port`."""
-    found: dict[str, str] = {}
-    for table in ("tcp", "tcp6"):
-        for line in read_text(root / "proc/net" / table).splitlines()[1:]:
-            columns = line.split()
-            if len(columns) < 10 or columns[3] != _LISTEN:
-                continue
-            address, _, number = columns[1].rpartition(":")
-            if int(number, 16) == port:
-                found[columns[9]] = _address(address)
-    return found
+def _complaint(done: Completed) -> str:
+    if done.rc == MISSING:
+        return "ss is not installed"
+    return "" if done.rc == 0 else f"ss failed ({done.complaint or done.rc})"
 
 
-def _holder(root: Path, inodes: set[str]) -> int | None:
-    """The lowest process id that has one of the sockets open."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    processes = sorted(int(name) for name in os.listdir(root / "proc") if name.isdigit())
-    for pid in processes:
-        directory = root / "proc" / str(pid) / "fd"
-        try:
-            for name in os.listdir(directory):
-                if os.readlink(directory / name) in wanted:
-                    return pid
-        except OSError:
-            continue
-    return None
+def connections(runner: Runner) -> tuple[list[tuple[str, int]], str]:
+    """(own address, own port) of every TCP connection, and why they cannot be read ("" if they can)."""
+    done = runner(["ss", "-Htn", "state", "established"])
+    columns = [line.split() for line in done.stdout.splitlines()]
+    ends = [endpoint(words[2]) for words in columns if len(words) >= 4]
+    return [end for end in ends if end], _complaint(done)
 
 
 def unit_of(cgroup: str, container_id: str, unit: str) -> str | None:
@@ -63,23 +56,28 @@ def unit_of(cgroup: str, container_id: str, unit: str) -> str | None:
     return names[-1] if names else None
 
 
-def owner(root: Path, port: int, container_id: str, unit: str) -> dict[str, Any]:
-    """Who listens on `port`; the pid stays None when /proc does not let this user see it."""
-    empty: dict[str, Any] = {"in_use": False, "pid": None, "process": None, "unit": None, "addresses": []}
+def owner(root: Path, runner: Runner, port: int, container_id: str, unit: str) -> dict[str, Any]:
+    """Who listens on `port`: the process with the lowest id, and the addresses.
+
+    The pid is None if this user may not see it; `error` says why ss gave no answer.
+    """
+    empty: dict[str, Any] = {
+        "in_use": False, "pid": None, "process": None, "unit": None, "addresses": [], "error": None,
+    }  # fmt: skip
     if port <= 0:
         return empty
-    sockets = _listeners(root, port)
-    if not sockets:
-        return empty
-    pid = _holder(root, set(sockets))
+    done = runner(["ss", "-Hltnp", "sport", "=", f":{port}"])
+    rows = [line.split(None, 5) for line in done.stdout.splitlines()]
+    ends = [endpoint(words[3]) for words in rows if len(words) >= 5]
+    addresses = sorted({end[0] for end in ends if end and end[1] == port})
+    if not addresses:
+        return {**empty, "error": _complaint(done) or None}
+    pids = [int(pid) for words in rows for pid in _PID.findall(words[-1])]
+    pid = min(pids, default=None)
     process = unit_name = None
     if pid is not None:
         process = read_text(root / f"proc/{pid}/comm").strip() or None
         unit_name = unit_of(read_text(root / f"proc/{pid}/cgroup"), container_id, unit)
     return {
-        "in_use": True,
-        "pid": pid,
-        "process": process,
-        "unit": unit_name,
-        "addresses": sorted(set(sockets.values())),
-    }
+        "in_use": True, "pid": pid, "process": process, "unit": unit_name, "addresses": addresses, "error": None,
+    }  # fmt: skip

@@ -10,20 +10,21 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text, under
 
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,UnitFileState,NRestarts,Result,InvocationID,NeedDaemonReload,FragmentPath"
-)
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "InvocationID",
+    "NeedDaemonReload", "FragmentPath",
+)  # fmt: skip
 _IMAGE_ID = re.compile(r"^X-DgxVllm-Image-Id=(\S+)\s*$", re.MULTILINE)
 _RELEASE = re.compile(r"^X-DgxVllm-Release=(\S+)\s*$", re.MULTILINE)
 
 
 def service(root: Path, runner: Runner, unit: str) -> dict[str, Any]:
-    """One `systemctl show` of the unit, and the release its installed file carries."""
-    done = runner(["systemctl", "show", unit, f"--property={_PROPERTIES}"])
-    shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    """The unit as systemd sees it, and the release its installed file carries."""
+    shown, _ = systemd.show(runner, unit, _PROPERTIES)
     path = shown.get("FragmentPath") or f"/etc/systemd/system/{unit}"
     match = _RELEASE.search(read_text(under(root, path)))
     load_state = shown.get("LoadState", "unknown")
@@ -79,12 +80,12 @@ def watch(root: Path, runner: Runner, unit: str, config_dir: Path) -> dict[str, 
         release = Path(os.readlink(config_dir / "watch.json")).parent.name
     except OSError:
         release = None
-    kept = ("exists", "active_state", "enabled", "unit_sha256")
-    return {**{name: shown[name] for name in kept}, "release": release}
+    keys = ("exists", "active_state", "enabled", "unit_sha256")
+    return {**{key: shown[key] for key in keys}, "release": release}
 
 
 def digest(path: Path) -> str | None:
-    """SHA-256 of a file in hex, None when it cannot be read."""
+    """SHA-256 of a file in hex, None if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -106,7 +107,7 @@ def _pointer(link: Path) -> str | None:
 
 
 def record(path: Path) -> dict[str, Any]:
-    """A JSON object the role wrote; empty when absent or damaged (then the work is done again)."""
+    """A JSON object the role wrote; empty if absent or damaged (then the work is done again)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,22 +1,21 @@
-"""The whole plan of an inventory: one row a host, one entry a replica, and the sentences about what is wrong."""
+"""The whole plan of an inventory: one row per host, one entry per replica, and sentences about its mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.columns import aligned
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan import addresses as fabric
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import (
     RAY_PORTS,
     RAY_WORKER_PORTS,
     Node,
-    Origin,
     Replica,
     addresses_of,
-    nowhere,
-    read_node,
     replicas_of,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.read import Origin, no_origin, read_node
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.rules import broken_rules
 
 COLUMNS = ("REPLICA", "RANK", "HOST", "HEAD", "TP x PP", "EXECUTOR", "FABRIC", "RAILS", "API", "MODEL")
@@ -25,19 +24,19 @@ COLUMNS = ("REPLICA", "RANK", "HOST", "HEAD", "TP x PP", "EXECUTOR", "FABRIC", "
 def plan(
     variables: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Iterable[str]] | None = None,
-    origin: Origin = nowhere,
+    origin: Origin = no_origin,
 ) -> dict[str, Any]:
     """`hosts` (host -> its row), `replicas` (name -> its entry) and `mistakes` (sentences).
 
-    `variables` holds every host that serves, `groups` the inventory's groups. With mistakes the rows are what
-    could be made of the inventory; nothing may be deployed from them.
+    `variables` holds every host that serves, `groups` the inventory's groups. If there are mistakes, the rows are
+    incomplete and must not be deployed.
     """
-    wrong: list[str] = []
-    nodes = [read_node(host, found, wrong, origin) for host, found in variables.items()]
+    mistakes: list[str] = []
+    nodes = [read_node(host, host_variables, mistakes, origin) for host, host_variables in variables.items()]
     nodes.sort(key=lambda node: node.host)
-    replicas = replicas_of(nodes, wrong)
-    rails = addresses_of(replicas, wrong)
-    wrong += broken_rules(replicas, rails, groups or {})
+    replicas = replicas_of(nodes, mistakes)
+    rails = addresses_of(replicas, mistakes)
+    mistakes += broken_rules(replicas, rails, groups or {})
     return {
         "hosts": {
             node.host: _row(replica, rank, node, rails)
@@ -45,7 +44,7 @@ def plan(
             for rank, node in enumerate(replica.members)
         },
         "replicas": {replica.name: _entry(replica, rails) for replica in replicas},
-        "mistakes": list(dict.fromkeys(wrong)),
+        "mistakes": list(dict.fromkeys(mistakes)),
     }
 
 
@@ -55,23 +54,23 @@ def _routed(replica: Replica) -> bool:
 
 
 def control_address(replica: Replica, node: Node, rails: Mapping[str, Sequence[fabric.Rail]]) -> str:
-    """Where the other nodes of the replica find this one: its rail 0, in a ring its management address.
+    """The address at which the other nodes of the replica reach this one: its rail 0, in a ring its management address.
 
-    '' for a node alone, which no other one asks for.
+    '' for a standalone node.
     """
     if len(replica.members) == 1:
         return ""
     if _routed(replica):
-        own = rails[node.host]
-        return str(own[0].interface.ip) if own else ""
-    return node.texts["control_address"] or node.management
+        node_rails = rails[node.host]
+        return str(node_rails[0].interface.ip) if node_rails else ""
+    return node.control_address or node.management
 
 
 def _ray(node: Node) -> dict[str, Any]:
-    first = node.numbers["ray_port"]
+    first = node.ray_port
     return {
         "port": first,
-        "dashboard_port": node.numbers["ray_dashboard_port"],
+        "dashboard_port": node.ray_dashboard_port,
         "ports": {name: first + number for number, name in enumerate(RAY_PORTS, 1)},
         "worker_ports": list(RAY_WORKER_PORTS),
     }
@@ -91,11 +90,11 @@ def _row(
         "members": replica.hosts,
         "peers": [other for other in replica.hosts if other != node.host],
         "world_size": size,
-        "tensor_parallel_size": head.numbers["tensor_parallel_size"],
-        "pipeline_parallel_size": head.numbers["pipeline_parallel_size"],
-        "executor": head.texts["executor"],
-        "model": str(node.same.get("model") or ""),
-        "port": head.numbers["port"],
+        "tensor_parallel_size": head.tensor_parallel_size,
+        "pipeline_parallel_size": head.pipeline_parallel_size,
+        "executor": head.executor,
+        "model": node.model,
+        "port": head.port,
         "kind": replica.kind if size > 1 else "none",
         "rails": [dict(rail._asdict()) for rail in rails[node.host]],
         "addresses": [str(rail.interface.ip) for rail in rails[node.host]],
@@ -106,8 +105,8 @@ def _row(
             for other in replica.members
             if other.host != node.host
         },
-        "master_port": head.numbers["master_port"],
-        "watch_port": head.numbers["watch_port"],
+        "master_port": head.master_port,
+        "watch_port": head.watch_port,
         "ray": _ray(head),
     }
 
@@ -120,13 +119,13 @@ def _entry(replica: Replica, rails: Mapping[str, Sequence[fabric.Rail]]) -> dict
         "hosts": replica.hosts,
         "size": len(replica.members),
         "kind": replica.kind if len(replica.members) > 1 else "none",
-        "model": str(replica.head.same.get("model") or ""),
+        "model": replica.head.model,
         "links": [dict(link._asdict()) for link in fabric.links(members)] if len(members) > 1 else [],
     }
 
 
 def rank_table(planned: Mapping[str, Any]) -> str:
-    """The plan as text for a terminal, one line a host, replica by replica in the order of the ranks."""
+    """The plan as text for a terminal, one line per host, replica by replica in the order of the ranks."""
     lines: list[Sequence[str]] = [COLUMNS]
     for entry in planned["replicas"].values():
         for host in entry["hosts"]:
@@ -146,8 +145,4 @@ def rank_table(planned: Mapping[str, Any]) -> str:
                     row["model"] or "-",
                 )
             )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines))

@@ -1,4 +1,4 @@
-"""What a replica must be before anything is deployed: every broken rule is one sentence with the lines to change."""
+"""Rules that replicas must follow before anything is deployed; a broken one is a sentence with the lines to change."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ Rails = Mapping[str, Sequence[fabric.Rail]]
 
 
 def broken_rules(replicas: Sequence[Replica], rails: Rails, groups: Mapping[str, Iterable[str]]) -> list[str]:
-    """Sentences about replicas and their addresses; [] when all is well."""
-    found: list[str] = []
+    """Sentences about replicas and their addresses; [] if no rule is broken."""
+    sentences: list[str] = []
     for replica in replicas:
-        found += _members_differ(replica)
-        sizes = [*_size(replica)]
-        found += sizes or [*_kind(replica)]
-        found += _ports(replica)
-        if len(replica.members) > 1 and not sizes:
-            found += _rails(replica, rails)
-    found += _groups(replicas, groups)
-    found += _shared_rings(replicas)
-    found += _duplicates(replicas, rails)
-    found += _management(replicas, rails)
-    return list(dict.fromkeys(found))
+        sentences += _members_differ(replica)
+        wrong_size = [*_size(replica)]
+        sentences += wrong_size or [*_kind(replica)]
+        sentences += _ports(replica)
+        if len(replica.members) > 1 and not wrong_size:
+            sentences += _rails(replica, rails)
+    sentences += _groups(replicas, groups)
+    sentences += _shared_rings(replicas)
+    sentences += _duplicate_addresses(replicas, rails)
+    sentences += _duplicate_machines(replicas)
+    sentences += _management(replicas, rails)
+    return list(dict.fromkeys(sentences))
 
 
 def _names(hosts: Iterable[str]) -> str:
@@ -44,13 +45,11 @@ def _size(replica: Replica) -> Iterator[str]:
     nodes, head = len(replica.members), replica.head
     if nodes not in SIZES:
         yield (
-            f"Replica {replica.name} has {nodes} nodes ({_names(replica.hosts)}); vLLM serves a model from "
-            "1, 2, 4 or 8: "
-            f"take `dgx_vllm_replica: {replica.name}`{head.at('replica')} from some of them, or add nodes to "
-            "it."
+            f"Replica {replica.name} has {nodes} nodes ({_names(replica.hosts)}), but vLLM serves a model on 1, 2, 4 "
+            f"or 8; remove `dgx_vllm_replica: {replica.name}`{head.at('replica')} from some of them, or add nodes."
         )
         return
-    tensor, pipeline = head.numbers["tensor_parallel_size"], head.numbers["pipeline_parallel_size"]
+    tensor, pipeline = head.tensor_parallel_size, head.pipeline_parallel_size
     if tensor * pipeline == nodes:
         return
     fitting = nodes // pipeline if nodes % pipeline == 0 else nodes
@@ -59,11 +58,10 @@ def _size(replica: Replica) -> Iterator[str]:
         lines += " and `dgx_vllm_pipeline_parallel_size: 1`"
     places = head.at("tensor_parallel_size") + head.at("pipeline_parallel_size")
     yield (
-        f"Replica {replica.name} has {nodes} node{'s' * (nodes > 1)} ({_names(replica.hosts)}) of one GPU "
-        "each, but "
+        f"Replica {replica.name} has {nodes} node{'s' * (nodes > 1)} ({_names(replica.hosts)}) of one GPU each, but "
         f"dgx_vllm_tensor_parallel_size {tensor} x dgx_vllm_pipeline_parallel_size {pipeline} is "
-        f"{tensor * pipeline}"
-        f"{places}; write {lines} for them, or put {tensor * pipeline} nodes into it with dgx_vllm_replica."
+        f"{tensor * pipeline}{places}; write {lines} for them, or put {tensor * pipeline} nodes into it with "
+        "dgx_vllm_replica."
     )
 
 
@@ -71,22 +69,20 @@ def _kind(replica: Replica) -> Iterator[str]:
     nodes, head = len(replica.members), replica.head
     if replica.kind == "direct" and nodes > 2:
         yield (
-            f"Replica {replica.name} has {nodes} nodes, and a cable joins two{head.at('fabric_kind')}; "
+            f"Replica {replica.name} has {nodes} nodes, but a cable joins only two{head.at('fabric_kind')}; "
             "write `dgx_vllm_fabric_kind: switch` or `dgx_vllm_fabric_kind: ring`."
         )
     if replica.kind == "ring" and nodes == 2:
         yield (
-            f"Replica {replica.name} has two nodes, which make no ring{head.at('fabric_kind')}; "
+            f"Replica {replica.name} has two nodes, which cannot form a ring{head.at('fabric_kind')}; "
             "write `dgx_vllm_fabric_kind: direct`."
         )
     if replica.kind == "ring" and nodes > 2:
         for node in replica.members:
-            control = node.texts["control_address"] or node.management
-            if not _is_ipv4(control):
+            if not _is_ipv4(node.control_address or node.management):
                 yield (
-                    f"{node.host} is in the ring {replica.name}, where no rail reaches every node, so the "
-                    "nodes find each "
-                    "other over the management network: write its IPv4 address there, as "
+                    f"{node.host} is in the ring {replica.name}, where no rail reaches every node, so the nodes "
+                    "find each other over the management network; write its IPv4 address there, as "
                     "`dgx_vllm_control_address: 192.0.2.11`."
                 )
 
@@ -98,44 +94,41 @@ def _is_ipv4(text: str) -> bool:
 def _members_differ(replica: Replica) -> Iterator[str]:
     head = replica.head
     for name in SAME:
-        ours = _shown(head, name)
-        other = next((node for node in replica.members if _shown(node, name) != ours), None)
+        value = head.shown(name)
+        other = next((node for node in replica.members if node.shown(name) != value), None)
         if other is not None:
             yield (
-                f"Replica {replica.name}: dgx_vllm_{name} is {ours} on {head.host}{head.at(name)} and "
-                f"{_shown(other, name)} on {other.host}{other.at(name)}; write one value for all of "
+                f"Replica {replica.name}: dgx_vllm_{name} is {value} on {head.host}{head.at(name)} and "
+                f"{other.shown(name)} on {other.host}{other.at(name)}; write one value for all of "
                 f"{_names(replica.hosts)}."
             )
 
 
-def _shown(node: Node, name: str) -> str:
-    """A value as text: `-e name=1` gives a string where the inventory has a number."""
-    value = node.same.get(name)
-    return "not set" if value is None or value == "" else str(value)
-
-
 def _ports(replica: Replica) -> Iterator[str]:
     head = replica.head
-    used = {"dgx_vllm_port": head.numbers["port"], "dgx_vllm_watch_port": head.numbers["watch_port"]}
+    with_ray = head.executor == "ray" and len(replica.members) > 1
+    ports = {"dgx_vllm_port": head.port, "dgx_vllm_watch_port": head.watch_port}
     if len(replica.members) > 1:
-        used["dgx_vllm_master_port"] = head.numbers["master_port"]
-        if head.texts["executor"] == "ray":
-            ray = head.numbers["ray_port"]
-            used["dgx_vllm_ray_port"] = ray
-            used["dgx_vllm_ray_dashboard_port"] = head.numbers["ray_dashboard_port"]
-            for number, name in enumerate(RAY_PORTS, ray + 1):
-                used[f"Ray's {name} (dgx_vllm_ray_port + {number - ray})"] = number
-    for (left, a), (right, b) in combinations(used.items(), 2):
-        if a == b:
+        ports["dgx_vllm_master_port"] = head.master_port
+    if with_ray:
+        ports["dgx_vllm_ray_port"] = head.ray_port
+        ports["dgx_vllm_ray_dashboard_port"] = head.ray_dashboard_port
+        for offset, name in enumerate(RAY_PORTS, 1):
+            ports[f"Ray's {name} (dgx_vllm_ray_port + {offset})"] = head.ray_port + offset
+    for (left, left_port), (right, right_port) in combinations(ports.items(), 2):
+        if left_port == right_port:
+            place = head.at(left.removeprefix("dgx_vllm_"))
             yield (
-                f"Replica {replica.name}: {left} and {right} are both {a} on {head.host}{head.at(left[9:])}; "
+                f"Replica {replica.name}: {left} and {right} are both {left_port} on {head.host}{place}; "
                 "give one of them another port."
             )
     first, last = RAY_WORKER_PORTS
-    if head.texts["executor"] == "ray" and len(replica.members) > 1:
-        for name, port in used.items():
-            if first <= port <= last:
-                yield f"Replica {replica.name}: {name} is {port}, inside {first}-{last} of Ray's workers; move it out."
+    for name, port in ports.items():
+        if with_ray and first <= port <= last:
+            yield (
+                f"Replica {replica.name}: {name} is {port}, within {first}-{last} of Ray's workers; "
+                "choose a port outside."
+            )
 
 
 def _rails(replica: Replica, rails: Rails) -> Iterator[str]:
@@ -143,27 +136,27 @@ def _rails(replica: Replica, rails: Rails) -> Iterator[str]:
     without = [node.host for node in replica.members if not rails[node.host]]
     if without:
         yield (
-            f"{_names(without)} of replica {replica.name}: no address on the fabric; write one network for "
-            "all, as "
-            "`dgx_vllm_fabric_prefix: 198.51.100.0/24`, or `dgx_vllm_fabric_addresses` for each host, one "
-            "address a rail."
+            f"{_names(without)} of replica {replica.name}: no address on the fabric; write one network for all, as "
+            "`dgx_vllm_fabric_prefix: 198.51.100.0/24`, or `dgx_vllm_fabric_addresses` for each host, one address "
+            "per rail."
         )
         return
+    count = len(rails[head.host])
     for node in replica.members[1:]:
-        mine, wanted = len(rails[node.host]), len(rails[head.host])
-        if mine != wanted:
+        other_count = len(rails[node.host])
+        if other_count != count:
             yield (
-                f"Replica {replica.name}: {node.host} has {mine} "
-                f"rail{'s' * (mine != 1)}{node.at('fabric_addresses')} "
-                f"and {head.host} has {wanted}{head.at('fabric_addresses')}; write the missing addresses of "
-                f"dgx_vllm_fabric_addresses on {node.host if mine < wanted else head.host}."
+                f"Replica {replica.name}: {node.host} has {other_count} "
+                f"rail{'s' * (other_count != 1)}{node.at('fabric_addresses')} and {head.host} has "
+                f"{count}{head.at('fabric_addresses')}; write the missing addresses of dgx_vllm_fabric_addresses on "
+                f"{node.host if other_count < count else head.host}."
             )
             return
-    if len(rails[head.host]) % fabric.HALVES:
+    if count % fabric.FUNCTIONS_PER_PORT:
         yield (
-            f"Replica {replica.name} has {len(rails[head.host])} rails a node, but each port has two halves "
-            "and half a "
-            f"port is half the bandwidth{head.at('fabric_addresses')}; write two addresses a cabled port."
+            f"Replica {replica.name} has {count} rail{'s' * (count != 1)} per node, but each port has two PCIe "
+            f"functions and one of them carries half the bandwidth{head.at('fabric_addresses')}; write two addresses "
+            "per cabled port."
         )
     for node in replica.members:
         yield from _own_subnets(node, rails[node.host])
@@ -177,74 +170,65 @@ def _own_subnets(node: Node, rails: Sequence[fabric.Rail]) -> Iterator[str]:
     for left, right in combinations(rails, 2):
         if left.interface.network.overlaps(right.interface.network):
             yield (
-                f"{node.host}: rails {left.rail} and {right.rail} ({left.address}, {right.address}) are in "
-                "one subnet"
-                f"{node.at('fabric_addresses')}, where the kernel mixes them up; put each rail into a subnet "
-                "of its own."
+                f"{node.host}: rails {left.rail} and {right.rail} ({left.address}, {right.address}) are in one "
+                f"subnet{node.at('fabric_addresses')}, where the kernel mixes them up; put each rail into its own "
+                "subnet."
             )
 
 
 def _rails_meet(replica: Replica, rails: Rails) -> Iterator[str]:
     head = replica.head
     for node in replica.members[1:]:
-        for ours, theirs in zip(rails[head.host], rails[node.host], strict=False):
-            if ours.interface.network != theirs.interface.network:
+        for head_rail, rail in zip(rails[head.host], rails[node.host], strict=False):
+            if head_rail.interface.network != rail.interface.network:
                 yield (
-                    f"Replica {replica.name}: rail {ours.rail} is {ours.address} on "
-                    f"{head.host}{head.at('fabric_addresses')} "
-                    f"and {theirs.address} on {node.host}{node.at('fabric_addresses')}, which are different "
-                    "subnets; "
-                    f"take an address of {ours.interface.network} for {node.host}."
+                    f"Replica {replica.name}: rail {rail.rail} is {head_rail.address} on "
+                    f"{head.host}{head.at('fabric_addresses')} and {rail.address} on "
+                    f"{node.host}{node.at('fabric_addresses')}, which are different subnets; give {node.host} an "
+                    f"address of {head_rail.interface.network}."
                 )
 
 
 def _ring_meets(replica: Replica, rails: Rails) -> Iterator[str]:
     joined = {frozenset((link.a, link.b)) for link in fabric.links(rails)}
-    hosts = replica.hosts
-    for position, host in enumerate(hosts):
-        following = hosts[(position + 1) % len(hosts)]
-        if frozenset((host, following)) not in joined:
+    for host, neighbour in zip(replica.hosts, [*replica.hosts[1:], replica.hosts[0]], strict=True):
+        if frozenset((host, neighbour)) not in joined:
             yield (
-                f"Ring {replica.name}: {host} and {following} are neighbours, but no subnet joins them; give "
-                "the two ends "
-                "of each cable addresses of one subnet in dgx_vllm_fabric_addresses."
+                f"Ring {replica.name}: {host} and {neighbour} are neighbours, but no subnet joins them; give the two "
+                "ends of each cable addresses of one subnet in dgx_vllm_fabric_addresses."
             )
 
 
 def _shared_rings(replicas: Sequence[Replica]) -> Iterator[str]:
     users: dict[str, list[Replica]] = {}
     for replica in replicas:
-        for prefix in sorted({node.texts["fabric_prefix"] for node in replica.members} - {""}):
+        for prefix in sorted({node.fabric_prefix for node in replica.members} - {""}):
             users.setdefault(prefix, []).append(replica)
     for prefix, sharing in users.items():
-        if len(sharing) > 1 and any(
-            replica.kind == "ring" and len(replica.members) > 2 for replica in sharing
-        ):
+        has_ring = any(replica.kind == "ring" and len(replica.members) > 2 for replica in sharing)
+        if len(sharing) > 1 and has_ring:
             yield (
-                f"Replicas {_names(replica.name for replica in sharing)} share dgx_vllm_fabric_prefix "
-                f"{prefix}, and one is "
-                "a ring, which needs all of it; give each ring a prefix of its own."
+                f"Replicas {_names(replica.name for replica in sharing)} share dgx_vllm_fabric_prefix {prefix}, and "
+                "one is a ring, which needs all of it; give each ring its own prefix."
             )
 
 
 def _groups(replicas: Sequence[Replica], groups: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """A replica that is called like an inventory group must be that group: else a host is in two of them."""
+    """A replica with the name of an inventory group must be that group: otherwise a host is in two replicas."""
     named = {replica.name: replica for replica in replicas if replica.head.replica}
-    member_of = {node.host: replica for replica in replicas for node in replica.members}
+    replica_of = {node.host: replica for replica in replicas for node in replica.members}
     for name, replica in named.items():
         for host in groups.get(name, ()):
-            other = member_of.get(host)
+            other = replica_of.get(host)
             if other is not None and other is not replica:
-                line = f"`dgx_vllm_replica: {name}`"
                 yield (
-                    f"{host} is in the group {name}, but its dgx_vllm_replica is "
-                    f"{other.head.replica or 'not set'}"
-                    f"{other.head.at('replica')}; a node serves one model: write {line} for it or take it "
-                    "out of the group."
+                    f"{host} is in the group {name}, but its dgx_vllm_replica is {other.head.replica or 'not set'}"
+                    f"{other.head.at('replica')}; a node serves one model: write `dgx_vllm_replica: {name}` for it, "
+                    "or remove it from the group."
                 )
 
 
-def _duplicates(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
+def _duplicate_addresses(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
     owners: dict[str, list[str]] = {}
     for replica in replicas:
         for node in replica.members:
@@ -254,8 +238,11 @@ def _duplicates(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
         if len(users) > 1:
             yield (
                 f"The address {address} is given to {' and '.join(users)}; change one of them in "
-                "dgx_vllm_fabric_addresses (or dgx_vllm_fabric_index, where addresses are planned)."
+                "dgx_vllm_fabric_addresses (or dgx_vllm_fabric_index, if addresses are planned)."
             )
+
+
+def _duplicate_machines(replicas: Sequence[Replica]) -> Iterator[str]:
     machines: dict[tuple[str, str], list[tuple[str, Replica]]] = {}
     for replica in replicas:
         for node in replica.members:
@@ -265,10 +252,9 @@ def _duplicates(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
         if len(places) > 1:
             hosts, names = [host for host, _ in places], [replica.name for _, replica in places]
             yield (
-                f"{' and '.join(hosts)} have the same ansible_host {address}, so one machine is in "
-                f"{len(places)} places (replicas {_names(dict.fromkeys(names))}); take one of the hosts out "
-                "of the inventory, "
-                "or correct its ansible_host."
+                f"{' and '.join(hosts)} have the same ansible_host {address}, so one machine is in {len(places)} "
+                f"places (replicas {_names(dict.fromkeys(names))}); remove one of the hosts from the inventory, or "
+                "correct its ansible_host."
             )
 
 
@@ -277,7 +263,7 @@ def _management(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
         for node in replica.members:
             for variable, text in (
                 ("ansible_host", node.management),
-                ("dgx_vllm_control_address", node.texts["control_address"] if replica.kind == "ring" else ""),
+                ("dgx_vllm_control_address", node.control_address if replica.kind == "ring" else ""),
             ):
                 if not _is_ipv4(text):
                     continue
@@ -285,9 +271,7 @@ def _management(replicas: Sequence[Replica], rails: Rails) -> Iterator[str]:
                 for rail in rails[node.host]:
                     if address in rail.interface.network:
                         yield (
-                            f"{node.host}: the {variable} {address} lies in the subnet of rail {rail.rail} "
-                            f"({rail.address}); "
-                            "the management network can be no rail: take another dgx_vllm_fabric_prefix or "
-                            "other "
-                            "dgx_vllm_fabric_addresses."
+                            f"{node.host}: the {variable} {address} is in the subnet of rail {rail.rail} "
+                            f"({rail.address}), but the management network cannot be a rail; choose another "
+                            "dgx_vllm_fabric_prefix or other dgx_vllm_fabric_addresses."
                         )

@@ -1,28 +1,22 @@
-"""Judging a node before anything on it is changed: one named check a row, pass, warn or fail.
+"""The checks of a node before anything on it is changed: one finding per check, pass, warn or fail.
 
 Pure functions over what the module dgx_vllm_state read and a dictionary of settings (the role's variables).
-Figures without a source are the role's own defaults; the others say where they come from, and what only users
-have reported is marked so.
+Numbers without a source are the role's own defaults; the others say where they come from, and what only users
+have reported is marked as such.
 """
 
 from __future__ import annotations
 
 from typing import Callable
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight import host as on_host
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight import server as on_server
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.drift import NAMES as DRIFT
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import (
-    Row,
-    Settings,
-    State,
-    Verdict,
-    failed,
-)
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.drift import accepting
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import Settings, State
 
-Check = Callable[[State, Settings], Verdict]
-
-CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
     "gpu": on_host.gpu,
     "driver": on_host.driver,
     "architecture": on_host.architecture,
@@ -42,33 +36,27 @@ CHECKS: dict[str, Check] = {
 """Public names, in the order of the report. Users put them into `dgx_vllm_preflight_accept`."""
 
 
-def _judged(name: str, check: Check, state: State, settings: Settings, accepted: bool) -> Row:
+def preflight(state: State, settings: Settings, where: str = "") -> list[Finding]:
+    """Every check in order, and a failed finding for each accepted name that is not the name of a check."""
+    accepted = set(settings.get("accept") or [])
+    findings = [_finding(Check(where, name), state, settings) for name in CHECKS]
+    unknown = Check(where, "accept")
+    return accepting(findings, settings) + [
+        unknown.failed(
+            str(name),
+            "dgx_vllm_preflight_accept names a check that does not exist",
+            f"use one of {', '.join((*CHECKS, *DRIFT))}",
+        )
+        for name in sorted(accepted - set(CHECKS) - set(DRIFT))
+    ]
+
+
+def _finding(check: Check, state: State, settings: Settings) -> Finding:
     try:
-        verdict = check(state, settings)
+        return CHECKS[check.name](check, state, settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        verdict = failed(
+        return check.failed(
             "not readable",
-            f"what was read of the node does not answer this check ({type(error).__name__}: {error})",
+            f"what was read from the node does not answer this check ({type(error).__name__}: {error})",
             "run dgx_vllm_state of the same collection version on this node and look at its result",
         )
-    status, reason = verdict.status, verdict.reason
-    if status == "fail" and accepted:
-        status, reason = "warn", f"accepted: {reason}"
-    return Row(name, status, verdict.found, reason, verdict.remedy)
-
-
-def preflight(state: State, settings: Settings) -> list[Row]:
-    """Every check in order, and one failed row more for each accepted name that is no check."""
-    accepted = set(settings.get("accept") or [])
-    rows = [_judged(name, check, state, settings, name in accepted) for name, check in CHECKS.items()]
-    for name in sorted(accepted - set(CHECKS) - set(DRIFT)):
-        rows.append(
-            Row(
-                "accept",
-                "fail",
-                str(name),
-                "dgx_vllm_preflight_accept names a check that does not exist",
-                f"use one of {', '.join((*CHECKS, *DRIFT))}",
-            )
-        )
-    return rows

@@ -7,45 +7,43 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import Row
-
-CHECK = "rails"
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
 
 
-def fabric_rows(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Row]:
-    """One failed row a mistake that neither cables nor packages mend, or one that passed.
+def fabric_findings(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Finding]:
+    """One failure per mistake that neither cables nor packages can fix, or one finding that passed.
 
     `facts` is the `fabric` of dgx_vllm_fabric, `row` the node's row of the plan. No user can accept these: they
     lock the node out or leave it without a fabric.
     """
-    failed = [Row(CHECK, "fail", sentence, "", "") for sentence in facts["refused"]]
-    failed += _overlaps(facts, row)
-    return failed or [Row(CHECK, "pass", ", ".join(rail["address"] for rail in row["rails"]), "", "")]
+    check = Check(row["host"], "rails")
+    failures = [check.failed(sentence) for sentence in facts["refused"]] + _overlaps(check, facts, row)
+    return failures or [check.passed(", ".join(rail["address"] for rail in row["rails"]))]
 
 
-def _overlaps(facts: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Row]:
-    """Planned subnets that the node already reaches over something that is no rail."""
+def _overlaps(check: Check, facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Finding]:
+    """Planned subnets that the node already reaches over an interface that is not a rail."""
     planned = {rail["address"]: ipaddress.IPv4Interface(rail["address"]).network for rail in row["rails"]}
-    for interface, network in _elsewhere(facts, planned):
-        for rail, subnet in enumerate(planned.values()):
-            if subnet.overlaps(network):
-                yield Row(
-                    CHECK,
-                    "fail",
-                    f"{subnet}, planned for rail {rail}, overlaps {network} of {interface}",
-                    "the node would send into the cable what belongs there, answers to ssh among it",
-                    "take another dgx_vllm_fabric_prefix, or other dgx_vllm_fabric_addresses",
-                )
+    return [
+        check.failed(
+            f"{subnet}, planned for rail {rail}, overlaps {network} of {interface}",
+            "the node would send traffic for that network into the fabric cable, replies to ssh included",
+            "choose another dgx_vllm_fabric_prefix, or other dgx_vllm_fabric_addresses",
+        )
+        for interface, network in _elsewhere(facts, planned)
+        for rail, subnet in enumerate(planned.values())
+        if subnet.overlaps(network)
+    ]
 
 
 def _elsewhere(
     facts: Mapping[str, Any], planned: Container[str]
 ) -> Iterator[tuple[str, ipaddress.IPv4Network]]:
-    """Interface and network of every address that is none of a rail, nor of one whose cable is out or was moved."""
+    """Interface and network of every address except those of rails, including rails whose cable is out or was moved."""
     rails = {rail["interface"] for rail in facts["rails"]}
     written = netplan.given(facts["netplan"]["text"])
     for interface, addresses in facts["addresses"].items():
         for address in addresses:
-            waits = address in planned and interface not in facts["management"]
-            if not (interface in rails or waits or (interface, address) in written):
+            unplugged = address in planned and interface not in facts["management"]
+            if not (interface in rails or unplugged or (interface, address) in written):
                 yield interface, ipaddress.IPv4Interface(address).network

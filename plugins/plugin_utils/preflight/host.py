@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import (
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
     Settings,
     State,
-    Verdict,
-    failed,
     numbers,
-    passed,
-    warned,
 )
 
 SYSTEMS = {"ubuntu": ("24.04",), "debian": ("12", "13")}
-"""Systems the role is written for: DGX OS 7 is Ubuntu 24.04; Debian 12 is what its tests run on."""
+"""Systems that the role is written for: DGX OS 7 is Ubuntu 24.04; its tests run on Debian 12."""
 
 FIRST_DRIVER = 580
 """CUDA 13, which the image brings, needs this driver branch or a newer one (NVIDIA's compatibility table)."""
@@ -24,39 +21,38 @@ CDI_DOCKER = (25,)
 """The first Docker release that injects devices by CDI."""
 
 BAD_KERNELS = {"7.0.0-1019-nvidia": "kho=off"}
-"""Kernel release -> boot parameter that makes it usable (reported by users: RDMA registration fails)."""
+"""Kernel release -> boot parameter that makes it usable (RDMA registration fails, reported by users)."""
 
 
-def gpu(state: State, settings: Settings) -> Verdict:
-    """A GB10 by name and by compute capability; OEM boxes carry other product names, so DMI is not asked."""
+def gpu(check: Check, state: State, settings: Settings) -> Finding:
+    """A GB10 by name and by compute capability; OEM machines have other product names, so DMI is not read."""
     capability, wanted = settings.get("capability", "12.1"), settings.get("gpu_name", "GB10")
     if state["gpu"]["error"]:
         reboot = "version mismatch" in state["gpu"]["error"].lower()
-        return failed(
+        return check.failed(
             "no GPU",
             f"nvidia-smi: {state['gpu']['error']}",
-            "reboot: the driver was updated while its old module is loaded"
+            "reboot: the driver was updated, but its old module is still loaded"
             if reboot
             else "install this system's NVIDIA driver (DGX OS brings it); nvidia-smi must list the GPU",
         )
-    found = ", ".join(
-        f"{one['name']} (capability {one['compute_capability']})" for one in state["gpu"]["gpus"]
-    )
-    if all(wanted in one["name"] and one["compute_capability"] == capability for one in state["gpu"]["gpus"]):
-        return passed(found, "nvidia-smi")
-    return failed(
+    gpus = state["gpu"]["gpus"]
+    found = ", ".join(f"{card['name']} (capability {card['compute_capability']})" for card in gpus)
+    if all(wanted in card["name"] and card["compute_capability"] == capability for card in gpus):
+        return check.passed(found, "nvidia-smi")
+    return check.failed(
         found,
         f"nvidia-smi does not show an NVIDIA {wanted} with compute capability {capability}, "
-        "the only GPU this role's patch and MoE configs are made for",
-        "take this host out of the inventory group",
+        "the only GPU that this role's patch and MoE configs are made for",
+        "remove this host from the inventory group",
     )
 
 
-def driver(state: State, settings: Settings) -> Verdict:
-    """Driver against the deny list and CUDA's lower bound."""
+def driver(check: Check, state: State, settings: Settings) -> Finding:
+    """The driver is not on the deny list and new enough for CUDA."""
     gpus = state["gpu"]["gpus"]
     if not gpus:
-        return warned("none", "without a GPU there is no driver version to judge", "see the check gpu")
+        return check.warned("none", "without a GPU there is no driver version to check", "see the check gpu")
     version = str(gpus[0]["driver_version"])
     for pattern in settings.get("driver_denied") or []:
         if fnmatchcase(version, str(pattern)):
@@ -65,116 +61,118 @@ def driver(state: State, settings: Settings) -> Verdict:
                 if version.startswith("590.")
                 else ""
             )
-            return failed(
+            return check.failed(
                 version,
-                f"dgx_vllm_driver_denied holds {pattern}{note}",
-                "install a driver that is not on the list (580.x is what DGX OS 7 brings) and reboot",
+                f"dgx_vllm_driver_denied contains {pattern}{note}",
+                "install a driver that is not on the list (DGX OS 7 comes with 580.x) and reboot",
             )
     if numbers(version)[:1] < (FIRST_DRIVER,):
-        return failed(
+        return check.failed(
             version,
-            f"the image's CUDA 13 needs driver {FIRST_DRIVER} or newer (NVIDIA's CUDA compatibility table)",
+            f"CUDA 13 in the image needs driver {FIRST_DRIVER} or newer (NVIDIA's CUDA compatibility table)",
             f"install driver {FIRST_DRIVER}.x and reboot",
         )
-    return passed(version, "nvidia-smi; not on dgx_vllm_driver_denied")
+    return check.passed(version, "nvidia-smi; not on dgx_vllm_driver_denied")
 
 
-def architecture(state: State, settings: Settings) -> Verdict:
+def architecture(check: Check, state: State, settings: Settings) -> Finding:
     """A GB10 is aarch64."""
     wanted = list(settings.get("architectures") or ["aarch64"])
     if state["arch"] in wanted:
-        return passed(state["arch"], "uname -m")
-    return failed(
+        return check.passed(state["arch"], "uname -m")
+    return check.failed(
         str(state["arch"]),
         f"a GB10 is {' or '.join(wanted)}, and the image is built for that",
-        "take this host out of the inventory group",
+        "remove this host from the inventory group",
     )
 
 
-def operating_system(state: State, settings: Settings) -> Verdict:
-    """A system with apt that the role knows."""
+def operating_system(check: Check, state: State, settings: Settings) -> Finding:
+    """A system with apt that the role supports."""
     system = state["os"]
     found = system["pretty_name"] or f"{system['id'] or 'unknown'} {system['version_id']}".strip()
     versions = (settings.get("systems") or SYSTEMS).get(system["id"])
     known = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
     if versions is None:
-        return failed(
+        return check.failed(
             found,
-            f"the role installs with apt on {known}",
-            "use one of these systems, or bring Docker and the toolkit yourself and accept this check",
+            f"the role installs packages with apt on {known}",
+            "use one of these systems, or install Docker and the toolkit yourself and accept this check",
         )
     if system["version_id"] in versions:
-        return passed(found, "os-release")
-    return warned(
+        return check.passed(found, "os-release")
+    return check.warned(
         found,
         f"the role is tested on {known} only",
-        "go on if its apt has Docker and the NVIDIA toolkit supports it",
+        "continue if its apt repositories have Docker and the NVIDIA container toolkit supports it",
     )
 
 
-def kernel(state: State, settings: Settings) -> Verdict:
-    """Kernels that users found to break the machine."""
+def kernel(check: Check, state: State, settings: Settings) -> Finding:
+    """Not a kernel that users reported as broken on this machine."""
     running = state["kernel"]["running"]
     parameter = BAD_KERNELS.get(running)
     if parameter is None or parameter in state["kernel"]["command_line"].split():
-        return passed(running or "unknown", "not among the kernels reported as bad")
-    return warned(
+        return check.passed(running or "unknown", "not one of the kernels that users reported as broken")
+    return check.warned(
         running,
         f"RDMA memory registration fails on this kernel without {parameter} (reported by users)",
-        f"boot with {parameter} or another kernel before nodes are joined over the fabric",
+        f"boot with {parameter}, or another kernel, before nodes are connected over the fabric",
     )
 
 
-def kernel_module(state: State, settings: Settings) -> Verdict:
+def kernel_module(check: Check, state: State, settings: Settings) -> Finding:
     """The kernel that boots next must have its nvidia module, or the GPU is gone after the next reboot."""
     installed, lacking = state["kernel"]["installed"], state["kernel"]["without_nvidia_module"]
     if not lacking:
-        return passed(f"{len(installed)} kernels" if installed else "none listed", "/lib/modules")
+        return check.passed(f"{len(installed)} kernels" if installed else "none listed", "/lib/modules")
     found = f"no nvidia module for {', '.join(lacking)}"
-    remedy = f"install the nvidia module package of kernel {lacking[-1]} or remove that kernel"
+    remedy = f"install the nvidia module package of kernel {lacking[-1]}, or remove that kernel"
     if installed and installed[-1] in lacking:
-        return failed(
+        return check.failed(
             found,
             "/lib/modules: this kernel boots next and has no nvidia.ko, so the GPU is gone after a reboot",
             remedy,
         )
-    return warned(found, "/lib/modules: without nvidia.ko the GPU is gone when this kernel is booted", remedy)
+    return check.warned(
+        found, "/lib/modules: without nvidia.ko the GPU is gone once this kernel is booted", remedy
+    )
 
 
-def docker(state: State, settings: Settings) -> Verdict:
-    """Docker present and answering; what is missing or stopped, the role installs or starts."""
+def docker(check: Check, state: State, settings: Settings) -> Finding:
+    """Docker is installed and answers; the role installs it if it is missing and starts it if it is stopped."""
     engine, configuration = state["docker"], state["daemon_json"]
     if configuration["error"]:
-        return failed(
+        return check.failed(
             "/etc/docker/daemon.json",
             f"it {configuration['error']}, so neither Docker nor nvidia-ctk can use it",
-            "mend or move the file; nothing was written to it",
+            "correct or move the file; the role has not changed it",
         )
     if not engine["installed"]:
-        return warned(
-            "not installed", "Docker will be installed", "nothing to do, unless you want your own package"
+        return check.warned(
+            "not installed", "the role will install Docker", "nothing to do, unless you want your own package"
         )
     package, wanted = settings.get("docker_package", "docker.io"), settings.get("docker_version")
     if wanted and state["packages"][package] is None:
-        return failed(
+        return check.failed(
             f"{engine['version'] or 'an engine'} without the package {package}",
             f"dgx_vllm_docker_version ({wanted}) would install {package} over the engine of another package",
-            "empty dgx_vllm_docker_version, or name the package of this engine in dgx_vllm_docker_package",
+            "leave dgx_vllm_docker_version empty, or set dgx_vllm_docker_package to the package of this engine",
         )
     if not engine["running"]:
-        return warned(
+        return check.warned(
             "installed, not running",
             f"docker info: {engine['error']}",
-            "the role starts it; if that fails, journalctl -u docker says why",
+            "nothing to do, the role starts it; if that fails, journalctl -u docker says why",
         )
     version = str(engine["version"])
     if settings.get("gpu_access") == "cdi" and numbers(version)[:1] < CDI_DOCKER:
-        return failed(
+        return check.failed(
             version,
-            "dgx_vllm_gpu_access is cdi, and Docker knows CDI from version 25 on",
+            "dgx_vllm_gpu_access is cdi, and Docker supports CDI from version 25 on",
             "install Docker 25 or newer, or set dgx_vllm_gpu_access to auto",
         )
-    return passed(version, "docker info")
+    return check.passed(version, "docker info")
 
 
 def _uses_cdi(state: State, settings: Settings) -> bool:
@@ -182,14 +180,14 @@ def _uses_cdi(state: State, settings: Settings) -> bool:
     return access == "cdi" or (access == "auto" and numbers(state["docker"]["version"])[:1] >= CDI_DOCKER)
 
 
-def cgroup_driver(state: State, settings: Settings) -> Verdict:
-    """With the systemd driver and no CDI, `systemctl daemon-reload` takes the GPU away from a container."""
+def cgroup_driver(check: Check, state: State, settings: Settings) -> Finding:
+    """With the systemd driver and without CDI, a container loses the GPU at `systemctl daemon-reload`."""
     used = state["docker"]["cgroup_driver"]
     if not used:
-        return passed("unknown yet", "Docker is not running; read again on the next run")
+        return check.passed("unknown yet", "Docker is not running; the next run checks it")
     if used != "systemd" or _uses_cdi(state, settings):
-        return passed(used, "docker info")
-    return failed(
+        return check.passed(used, "docker info")
+    return check.failed(
         used,
         "with this driver and without CDI a container loses the GPU at systemctl daemon-reload",
         "use Docker 25 or newer with dgx_vllm_gpu_access: cdi, or set "
@@ -197,13 +195,13 @@ def cgroup_driver(state: State, settings: Settings) -> Verdict:
     )
 
 
-def time_sync(state: State, settings: Settings) -> Verdict:
+def time_sync(check: Check, state: State, settings: Settings) -> Finding:
     """A wrong clock breaks TLS, signed repositories and the order of logs."""
     synchronized = state["time"]["synchronized"]
     if synchronized:
-        return passed("synchronized", "timedatectl")
-    return warned(
+        return check.passed("synchronized", "timedatectl")
+    return check.warned(
         "unknown" if synchronized is None else "not synchronized",
-        "timedatectl: a clock that is off breaks TLS and signed package lists",
+        "timedatectl: a wrong clock breaks TLS and signed package lists",
         "enable time synchronization: timedatectl set-ntp true",
     )

@@ -1,19 +1,16 @@
-"""Preflight checks of what the server will need: memory, disks, its port, who can reach it."""
+"""Preflight checks of what the server needs (memory, disks, its port) and of who can reach it."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import (
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
     GIB,
     Settings,
     State,
-    Verdict,
-    failed,
     gib,
-    passed,
-    warned,
 )
 
 UTILIZATION_BAD = 0.90
@@ -32,12 +29,12 @@ def _ours_runs(state: State) -> bool:
 
 
 def _neighbours(state: State) -> str:
-    names = [one["name"] for one in state["docker"]["containers"]]
+    names = [container["name"] for container in state["docker"]["containers"]]
     return f" (running containers: {', '.join(names)})" if names else ""
 
 
-def _kv_budget(state: State, kv_bytes: int) -> Verdict:
-    """With the KV cache given in bytes vLLM takes the weights and that, whatever the utilization says."""
+def _kv_budget(check: Check, state: State, kv_bytes: int) -> Finding:
+    """With the KV cache given in bytes, vLLM takes that and the weights, whatever the utilization says."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
     weights = int(state["model"].get("size_bytes") or 0)
     need = kv_bytes + weights
@@ -45,99 +42,104 @@ def _kv_budget(state: State, kv_bytes: int) -> Verdict:
         f" + {gib(weights)} weights" if weights else " + weights of unknown size"
     )
     if need > UTILIZATION_BAD * total:
-        return failed(
+        return check.failed(
             what,
             f"more than {UTILIZATION_BAD:.0%} of the {gib(total)} MemTotal of /proc/meminfo freezes a GB10",
             "lower dgx_vllm_kv_cache_memory_bytes or serve a smaller model",
         )
     if need > available and not _ours_runs(state):
-        return failed(
+        return check.failed(
             what,
-            f"/proc/meminfo has {gib(available)} MemAvailable of {gib(total)}",
-            f"stop what uses the memory{_neighbours(state)} or lower dgx_vllm_kv_cache_memory_bytes",
+            f"/proc/meminfo shows only {gib(available)} MemAvailable of {gib(total)}",
+            f"stop what uses the memory{_neighbours(state)}, or lower dgx_vllm_kv_cache_memory_bytes",
         )
-    return passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
+    return check.passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
 
 
-def memory(state: State, settings: Settings) -> Verdict:
-    """The server's budget against MemTotal and MemAvailable; nvidia-smi has no memory figure on a GB10."""
+def memory(check: Check, state: State, settings: Settings) -> Finding:
+    """The server's budget fits MemTotal and MemAvailable; nvidia-smi reports no memory on a GB10."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
     if total <= 0:
-        return failed("unknown", "/proc/meminfo holds no MemTotal", "check that /proc is mounted on the node")
+        return check.failed(
+            "unknown", "/proc/meminfo has no MemTotal", "check that /proc is mounted on the node"
+        )
     kv_bytes = int(settings.get("kv_cache_memory_bytes") or 0)
     if kv_bytes:
-        return _kv_budget(state, kv_bytes)
+        return _kv_budget(check, state, kv_bytes)
     share = float(settings.get("gpu_memory_utilization", 0.8))
     need = share * total
     what = f"{share:.2f} of {gib(total)} = {gib(need)}"
     if need > available and not _ours_runs(state):
-        return failed(
+        return check.failed(
             what,
-            f"/proc/meminfo has only {gib(available)} MemAvailable",
-            f"stop what uses the memory{_neighbours(state)} or lower dgx_vllm_gpu_memory_utilization "
+            f"/proc/meminfo shows only {gib(available)} MemAvailable",
+            f"stop what uses the memory{_neighbours(state)}, or lower dgx_vllm_gpu_memory_utilization "
             f"to {int(100 * available / total) / 100:.2f} or less",
         )
     if share > UTILIZATION_GOOD:
-        return warned(
+        return check.warned(
             what,
             f"values from 0.50 to {UTILIZATION_GOOD:.2f} are known to work on a GB10",
             f"lower dgx_vllm_gpu_memory_utilization to {UTILIZATION_GOOD:.2f} if the node stalls under load",
         )
-    return passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
+    return check.passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
 
 
-def swap(state: State, settings: Settings) -> Verdict:
-    """Much swap lets a GB10 that runs out of memory thrash instead of killing the server."""
+def swap(check: Check, state: State, settings: Settings) -> Finding:
+    """Much swap makes a GB10 that runs out of memory thrash instead of killing the server."""
     size = state["memory"]["swap_total_bytes"]
     if size <= SWAP_TINY:
-        return passed(gib(size) if size else "off", "/proc/meminfo")
-    return warned(
+        return check.passed(gib(size) if size else "off", "/proc/meminfo")
+    return check.warned(
         gib(size),
-        "/proc/meminfo: under memory pressure swap keeps the host frozen instead of ending the server",
+        "/proc/meminfo: under memory pressure swap freezes the host instead of letting the kernel kill the server",
         f"turn swap off (swapoff -a, /etc/fstab) or keep it below {gib(SWAP_TINY)}",
     )
 
 
 def _wanted(settings: Settings, what: str) -> int:
-    """Bytes asked for on a disk, 0 when nothing will be fetched to it."""
+    """Bytes that must be free on a disk, 0 if nothing will be fetched to it."""
     needed = settings.get("image_needed" if what == "docker" else "model_needed", True)
     return int(float(settings.get(f"min_free_{what}_gib") or 0) * GIB) if needed else 0
 
 
-def _disk(state: State, need: int, what: str, variable: str, because: str) -> Verdict:
-    figures = state["disks"][what]
-    free = figures["free_bytes"]
-    found = f"{gib(free)} free on {figures['mount']}"
+def _disk(check: Check, state: State, need: int, what: str, variable: str, reason: str) -> Finding:
+    disk = state["disks"][what]
+    free = disk["free_bytes"]
+    found = f"{gib(free)} free on {disk['mount']}"
     if not need:
-        return passed(found, "nothing to fetch")
+        return check.passed(found, "nothing to fetch")
     if free >= need:
-        return passed(found, f"statvfs of {figures['path']}; {gib(need)} wanted")
-    return failed(
+        return check.passed(found, f"statvfs of {disk['path']}; {gib(need)} needed")
+    return check.failed(
         found,
-        f"{because} wants {gib(need)} at {figures['path']} ({variable})",
-        f"free space on {figures['mount']}, move {figures['path']} to a larger disk, or lower {variable}",
+        f"{reason} {gib(need)} at {disk['path']} ({variable})",
+        f"free space on {disk['mount']}, move {disk['path']} to a larger disk, or lower {variable}",
     )
 
 
-def disk_docker(state: State, settings: Settings) -> Verdict:
+def disk_docker(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the image where Docker keeps its data."""
-    return _disk(state, _wanted(settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image")
+    return _disk(
+        check, state, _wanted(settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image needs"
+    )
 
 
-def disk_models(state: State, settings: Settings) -> Verdict:
-    """Room for the weights; on one file system with Docker both amounts are wanted at once."""
+def disk_models(check: Check, state: State, settings: Settings) -> Finding:
+    """Room for the weights; if Docker uses the same file system, for weights and image together."""
     need = _wanted(settings, "models")
     also = _wanted(settings, "docker")
     disks = state["disks"]
     if need and also and disks["docker"]["mount"] == disks["models"]["mount"]:
         return _disk(
+            check,
             state,
             need + also,
             "models",
             "dgx_vllm_min_free_models_gib + dgx_vllm_min_free_docker_gib, on one file system",
-            "the model and the image",
+            "the model and the image need",
         )
-    return _disk(state, need, "models", "dgx_vllm_min_free_models_gib", "the model")
+    return _disk(check, state, need, "models", "dgx_vllm_min_free_models_gib", "the model needs")
 
 
 def _address(text: str) -> Any:
@@ -148,60 +150,64 @@ def _address(text: str) -> Any:
 
 
 def _collides(listening: list[str], host: str) -> bool:
-    """Two listeners of one port can live side by side only on two different specific addresses."""
+    """Two processes can listen on the same port only on two different specific addresses."""
     ours = _address(host)
     if ours is None or ours.is_unspecified or not listening:
         return True
-    theirs = [_address(one) for one in listening]
-    return any(one is None or one.is_unspecified or one == ours for one in theirs)
+    theirs = [_address(address) for address in listening]
+    return any(address is None or address.is_unspecified or address == ours for address in theirs)
 
 
-def port(state: State, settings: Settings) -> Verdict:
-    """The server's port free, or held by our own service."""
+def port(check: Check, state: State, settings: Settings) -> Finding:
+    """The server's port is free, or our own service has it."""
     number, held = settings.get("port", 8000), state["port"]
+    if held.get("error"):
+        return check.warned(f"{number} not checked", held["error"], "install or repair iproute2")
     if not held["in_use"]:
-        return passed(f"{number} free", "/proc/net/tcp")
+        return check.passed(f"{number} free", "nothing listens on it")
     if held["unit"] == settings.get("unit", "dgx-vllm.service"):
-        return passed(f"{number} held by {held['unit']}", "our own server")
+        return check.passed(f"{number} used by {held['unit']}", "our own server")
     pid = held["pid"] or "unknown"
     who = f"{held['process'] or 'a process'} (pid {pid}, {held['unit'] or 'no systemd unit'})"
     if not _collides(held.get("addresses") or [], str(settings.get("host", ""))):
-        return passed(
-            f"{number} free on {settings['host']}", f"{who} has it on {', '.join(held['addresses'])}"
+        return check.passed(
+            f"{number} free on {settings['host']}", f"{who} uses it on {', '.join(held['addresses'])}"
         )
     publishing = [
-        one["name"] for one in state["docker"]["containers"] if f":{number}->" in one.get("ports", "")
+        container["name"]
+        for container in state["docker"]["containers"]
+        if f":{number}->" in container.get("ports", "")
     ]
     if publishing:
         who, stop = f"container {publishing[0]}", f"docker stop {publishing[0]}"
     elif str(held["unit"] or "").endswith(".service"):
         stop = f"systemctl stop {held['unit']}"
     else:
-        stop = f"end process {held['pid'] or 'that listens there'}"
-    return failed(
-        f"{number} held by {who}",
-        "/proc/net/tcp: the server cannot bind its port",
+        stop = f"end process {held['pid']}" if held["pid"] else "end the process that listens on it"
+    return check.failed(
+        f"{number} used by {who}",
+        "the server cannot listen on its port",
         f"free it ({stop}) or set dgx_vllm_port",
     )
 
 
-def exposure(state: State, settings: Settings) -> Verdict:
-    """Listening on all addresses needs a key, and one address that others reach should have one.
+def exposure(check: Check, state: State, settings: Settings) -> Finding:
+    """Listening on all addresses requires a key, and an address that others can reach should have one.
 
     Even with a key some paths of vLLM stay open.
     """
     host = str(settings.get("host", "127.0.0.1"))
     address = _address(host)
     if address is not None and address.is_loopback:
-        return passed(host, "only this machine reaches the server")
+        return check.passed(host, "only this machine can reach the server")
     if settings.get("api_key_set"):
-        return passed(host, "a key guards /v1 only; /tokenize, /pause and /invocations stay open")
-    reason = "everybody who reaches this address can use the server without a key"
+        return check.passed(host, "a key protects /v1 only; /tokenize, /pause and /invocations stay open")
+    reason = "everyone who can reach this address can use the server without a key"
     remedy = "set dgx_vllm_api_key (from Ansible Vault), or dgx_vllm_host to 127.0.0.1 with a proxy in front"
     if address is None or not address.is_unspecified:
-        return warned(host, reason, remedy)
-    return failed(
+        return check.warned(host, reason, remedy)
+    return check.failed(
         f"{host} without a key",
         reason,
-        f"{remedy}, or put exposure into dgx_vllm_preflight_accept where that is meant",
+        f"{remedy}, or put exposure into dgx_vllm_preflight_accept if that is intended",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.variables import FilterModule, unknown_variables
+from ansible_collections.dgx_vllm.spark.plugins.filter.variables import FilterModule
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.variables import mistakes, unknown_variables
 
 KNOWN = ["dgx_vllm_model", "dgx_vllm_model_revision", "dgx_vllm_port"]
 
@@ -34,5 +35,5 @@ def test_sentences_are_sorted_and_once_each():
     assert [sentence.split()[0] for sentence in found] == ["dgx_vllm_aa", "dgx_vllm_zz"]
 
 
-def test_ansible_finds_the_filter():
-    assert FilterModule().filters() == {"unknown_variables": unknown_variables}
+def test_ansible_finds_the_filters():
+    assert FilterModule().filters() == {"mistakes": mistakes, "unknown_variables": unknown_variables}

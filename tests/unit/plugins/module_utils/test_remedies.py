@@ -30,8 +30,7 @@ TEXTS = [
     ),
     (
         "kv_cache_too_small",
-        "ValueError: To serve at least one request with the model's max seq len (262144), (24.0 GiB KV"
-        " cache is"
+        "ValueError: To serve at least one request with the model's max seq len (262144), (24.0 GiB KV cache is"
         " needed, which is larger than the available KV cache memory (12.0 GiB).",
     ),
     (

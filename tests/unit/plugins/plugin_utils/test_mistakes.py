@@ -1,4 +1,4 @@
-"""settings.mistakes: each wrong setting gets one sentence that names the variable and says how to mend it."""
+"""variables.mistakes: each wrong setting gets one sentence that names the variable and says how to fix it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 
 ROLE = Path(__file__).resolve().parents[4] / "roles/dgx_vllm"
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+SPECS: dict[str, dict[str, Any]] = yaml.safe_load(
+    (ROLE / "meta/argument_specs.yml").read_text(encoding="utf-8")
+)["argument_specs"]["main"]["options"]
 GOOD = {**DEFAULTS, "dgx_vllm_model": "org/name"}
 
 
-ALONE = {"host": "spark1", "replica": "spark1", "world_size": 1, "rails": []}
+STANDALONE = {"host": "spark1", "replica": "spark1", "world_size": 1, "rails": []}
 PAIR = {"host": "spark1", "replica": "chat", "world_size": 2, "rails": [{"rail": 0}, {"rail": 1}]}
 
 
 def judged(row: dict[str, Any] | None = None, **changes: Any) -> list[str]:
-    return mistakes({**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}}, row or ALONE)
+    settings = {**GOOD, **{f"dgx_vllm_{name}": value for name, value in changes.items()}}
+    return mistakes(settings, SPECS, row or STANDALONE)
 
 
 def test_defaults_with_a_model_are_fine() -> None:
@@ -33,13 +37,13 @@ def test_defaults_with_a_model_are_fine() -> None:
 
 
 def test_model_is_asked_for() -> None:
-    assert mistakes(DEFAULTS, ALONE) == [
-        "dgx_vllm_model is not set; give it a Hugging Face id (org/name) or the absolute path of a model folder."
+    assert mistakes(DEFAULTS, SPECS, STANDALONE) == [
+        "dgx_vllm_model is not set; write a Hugging Face id (org/name) or the absolute path of a model folder."
     ]
 
 
 def test_absent_needs_no_model() -> None:
-    assert mistakes({**DEFAULTS, "dgx_vllm_state": "absent"}, ALONE) == []
+    assert mistakes({**DEFAULTS, "dgx_vllm_state": "absent"}, SPECS, STANDALONE) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_good_settings(changes: dict[str, Any]) -> None:
         ({"extra_env": {"VLLM_PORT": "1"}}, ["VLLM_PORT", "dgx_vllm_port"]),
         ({"extra_env": {"A": "x\ny"}}, ["dgx_vllm_extra_env.A has a line break"]),
         ({"extra_args": ["a\nb"]}, ["dgx_vllm_extra_args has a line break"]),
-        ({"extra_args": ["--master-addr=192.0.2.1"]}, ["take it out", "playbooks/topology.yml"]),
+        ({"extra_args": ["--master-addr=192.0.2.1"]}, ["remove it", "playbooks/topology.yml"]),
         ({"extra_args": "--foo bar"}, ["dgx_vllm_extra_args must be a list"]),
         ({"served_model_names": "chat"}, ["dgx_vllm_served_model_names must be a list"]),
         ({"extra_env": "A=1"}, ["dgx_vllm_extra_env must be a dictionary"]),
@@ -107,6 +111,14 @@ def test_mistake_gets_one_sentence(changes: dict[str, Any], words: list[str]) ->
     assert len(found) == 1, found
     assert all(word in found[0] for word in words), found[0]
     assert found[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec["type"] in ("list", "dict")])
+def test_text_where_the_specs_want_more_is_refused(name: str) -> None:
+    """Ansible's own validation would split the text."""
+    kind = {"list": "list", "dict": "dictionary"}[SPECS[name]["type"]]
+    (sentence,) = mistakes({**GOOD, name: "a=b"}, SPECS, STANDALONE)
+    assert sentence.startswith(f"{name} must be a {kind}; ")
 
 
 @pytest.mark.parametrize(("flag", "variable"), OWN_FLAGS.items())
@@ -187,15 +199,17 @@ def test_each_rail_has_one_interface(names: list[str]) -> None:
 
 
 def test_a_replica_that_only_the_play_knows_is_refused() -> None:
-    (sentence,) = judged(ALONE, replica="chat", tensor_parallel_size=2)
+    (sentence,) = judged(STANDALONE, replica="chat", tensor_parallel_size=2)
     assert "dgx_vllm_replica is 'chat' on spark1, but not in the inventory" in sentence
 
 
-def test_limits_and_thresholds_that_nobody_knows_are_refused() -> None:
+def test_unknown_limits_and_thresholds_are_refused() -> None:
     assert judged(watch_limits={"stall": 240}, fabric_thresholds={"rdma": False, "rail_gbits": "85.5"}) == []
     (sentence,) = judged(watch_limits={"stal": 1})
-    assert sentence.startswith("dgx_vllm_watch_limits has stal; known are peer_grace")
+    assert sentence.startswith(
+        "dgx_vllm_watch_limits has stal, which does not exist; write one of peer_grace"
+    )
     (sentence,) = judged(fabric_thresholds={"mut": 9000})
-    assert sentence.startswith("dgx_vllm_fabric_thresholds has mut; known are mtu")
+    assert sentence.startswith("dgx_vllm_fabric_thresholds has mut, which does not exist; write one of mtu")
     (sentence,) = judged(watch_limits={"stall": "soon"})
     assert "dgx_vllm_watch_limits.stall is 'soon'" in sentence

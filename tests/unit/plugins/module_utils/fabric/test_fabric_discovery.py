@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.management import own_session
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options
 from ansible_collections.dgx_vllm.spark.plugins.modules import dgx_vllm_fabric as module
 
 from helpers.machine import SPARK, Machine
@@ -17,6 +17,11 @@ A = ("198.51.100.1/26", "198.51.100.65/26")
 
 def rails(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["interface"], one["rdma"]) for one in found["rails"]]
+
+
+def established(*own: str) -> str:
+    """What ss prints for connections of these addresses and ports with one that is far away."""
+    return "".join(f"0      0      {end}          192.0.2.9:50000\n" for end in own)
 
 
 def test_port_0_cabled(spark: Machine) -> None:
@@ -92,14 +97,14 @@ def test_half_a_port_is_named(spark: Machine) -> None:
         ("enP2p1s0f0np0", False),
     ]
     (problem,) = found["problems"]
-    assert "enP2p1s0f0np0, the other half of port 0, is down" in problem
+    assert "enP2p1s0f0np0, the other PCIe function of port 0, is down" in problem
     assert "ip link set enP2p1s0f0np0 up" in problem
 
 
 def test_a_half_without_a_twin_is_named(spark: Machine) -> None:
     spark.half(0, 0)
     (problem,) = spark.read()["problems"]
-    assert "has no second half on another PCIe root" in problem
+    assert "has no second PCIe function on another root" in problem
 
 
 def test_nothing_cabled(spark: Machine) -> None:
@@ -135,7 +140,7 @@ def test_the_management_network_on_the_adapter_is_no_rail(spark: Machine) -> Non
     assert "enp1s0f1np1" not in [name for name, _ in rails(found)]
     refused = spark.read("enp1s0f1np1", management=["203.0.113.5"])
     assert refused["rails"] == []
-    assert "enp1s0f1np1 carries the management network, so it can be no rail" in refused["problems"][0]
+    assert "enp1s0f1np1 carries the management network, so it cannot be a rail" in refused["problems"][0]
 
 
 def test_a_default_route_over_a_bridge_protects_its_ports(spark: Machine) -> None:
@@ -149,7 +154,7 @@ def test_a_default_route_over_a_bridge_protects_its_ports(spark: Machine) -> Non
 
 def test_an_open_ssh_session_protects_its_interface(spark: Machine) -> None:
     spark.port(0, A)
-    spark.write("proc/net/tcp", "head\n 0: 016433C6:0016 026433C6:C350 01 0 0 0 0 0 9 1")
+    spark.connections = established("198.51.100.1:22")
     found = spark.read()
     assert found["management"] == ["enP7s7", "enp1s0f0np0"]
     assert rails(found) == [("enP2p1s0f0np0", "roceP2p1s0f0")]
@@ -172,8 +177,18 @@ def test_the_own_session_protects_its_interface_at_any_port(spark: Machine, serv
 def test_other_sessions_at_that_port_protect_theirs(spark: Machine) -> None:
     spark.port(0, A)
     spark.write("proc/self/environ", "SSH_CONNECTION=192.0.2.9 40000 192.0.2.11 2222")
-    spark.write("proc/net/tcp", "head\n 0: 416433C6:08AE 026433C6:C350 01 0 0 0 0 0 9 1")
+    spark.connections = established("198.51.100.65:2222", "198.51.100.1:8000")
     assert spark.read()["management"] == ["enP2p1s0f0np0", "enP7s7"]
+
+
+def test_without_ss_the_sessions_are_unknown_and_the_report_says_so(spark: Machine) -> None:
+    spark.port(0, A)
+    spark.connections = None
+    found = spark.read()
+    assert found["problems"] == [
+        "ss is not installed, so open ssh sessions are not seen; install or repair iproute2."
+    ]
+    assert found["management"] == ["enP7s7"]
 
 
 def test_no_session_at_all(spark: Machine) -> None:
@@ -200,7 +215,7 @@ def test_a_default_route_of_ipv6(spark: Machine) -> None:
     assert spark.read()["management"] == ["enP7s7", "enp1s0f0np0"]
 
 
-def test_bonded_halves_are_no_rails(spark: Machine) -> None:
+def test_bonded_functions_are_no_rails(spark: Machine) -> None:
     spark.write("sys/devices/virtual/net/bond0/mtu", "9000")
     for name in spark.port(0):
         device = next((spark.root / "sys/class/net" / name).resolve().parents[0].iterdir())
@@ -219,13 +234,13 @@ def test_virtual_functions_and_foreign_adapters_are_no_rails(spark: Machine) -> 
     assert spark.read()["rails"] == []
 
 
-def test_soft_roce_counts_only_when_asked(spark: Machine) -> None:
+def test_soft_roce_counts_only_when_named(spark: Machine) -> None:
     for number, address in enumerate(A):
         spark.plain(f"ens{number + 4}")
         spark.soft(f"ens{number + 4}", f"rxe{number}", address)
     assert spark.read()["rails"] == []
     assert "ens4 is software RDMA, for tests" in spark.read()["problems"][0]
-    found = spark.read(soft=True)
+    found = spark.read("ens4", "ens5")
     assert (rails(found), found["problems"]) == ([("ens4", "rxe0"), ("ens5", "rxe1")], [])
     assert found["devices"][0]["gids"][-1]["address"] == "198.51.100.1"
 
@@ -265,7 +280,8 @@ def test_documentation_names_every_option_and_key(spark: Machine) -> None:
     waiting = {name: options.pop(name)["default"] for name in ("addresses", "timeout")}
     assert waiting == {"addresses": [], "timeout": 0}
     assert {name: option["default"] for name, option in options.items()} == {
-        name: list(value) if isinstance(value, tuple) else value for name, value in Wanted()._asdict().items()
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in Options()._asdict().items()
     }
     assert set(yaml.safe_load(module.RETURN)["fabric"]["contains"]) == set(spark.read())
 
@@ -286,4 +302,4 @@ def test_documentation_names_the_fields(spark: Machine, name: str) -> None:
         "link_layer",
     }
     fields = set(spark.read()[name][0]) - hidden
-    assert [field for field in sorted(fields) if f"C({field})" not in str(said)] == []
+    assert [field for field in sorted(fields) if f"V({field})" not in str(said)] == []

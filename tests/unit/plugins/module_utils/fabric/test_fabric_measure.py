@@ -110,9 +110,9 @@ def test_the_largest_message_of_all_sizes_counts() -> None:
         ("Couldn't allocate MR\nfailed to create mr", "memory could not be registered"),
         (" IB device rocep1s0f0 not found", "no such RDMA device"),
         ("Failed to modify QP 17 to RTR", "with its GID"),
-        ("something new", "ib_write_bw said: something new"),
-        ("", "said nothing"),
-        (GOOD_BW.replace("97.28", "0.00"), "ib_write_bw said:"),
+        ("something new", "output of ib_write_bw: something new"),
+        ("", "printed nothing"),
+        (GOOD_BW.replace("97.28", "0.00"), "output of ib_write_bw:"),
     ],
 )
 def test_bandwidth_that_could_not_be_measured(text: str, meaning: str) -> None:

@@ -63,15 +63,15 @@ def test_each_half_has_its_address_the_mtu_and_nothing_else_to_talk_about(case: 
 
 def test_the_management_interface_is_refused() -> None:
     with pytest.raises(
-        netplan.NetplanError, match="enP7s7 carries the management network and can be no rail"
+        netplan.NetplanError, match="enP7s7 carries the management network and cannot be a rail"
     ):
         netplan.render([{"interface": "enP7s7"}], ["198.51.100.1/26"], ["enP7s7"])
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(1, "1 half-port with a link .* and 2 planned"), (0, r"\(none\)")]
+    ("count", "text"), [(1, "1 interface of cabled ports .* and 2 planned"), (0, r"\(none\)")]
 )
-def test_missing_halves_are_refused(count: int, text: str) -> None:
+def test_missing_interfaces_are_refused(count: int, text: str) -> None:
     with pytest.raises(netplan.NetplanError, match=text):
         netplan.render([{"interface": name} for name in NAMES[:count]], plan_shared(PREFIX, 0))
 

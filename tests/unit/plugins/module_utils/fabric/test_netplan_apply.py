@@ -1,4 +1,4 @@
-"""The netplan file goes in, comes back by itself, and goes away, with systemd and netplan as a runner that answers."""
+"""The netplan file is written, reverted by itself and removed; systemd and netplan are a runner that answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan, netplan_apply
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
@@ -45,7 +46,7 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def test_the_way_back_is_scheduled_before_anything_changes(node: Node) -> None:
+def test_the_revert_is_scheduled_before_anything_changes(node: Node) -> None:
     node.apply()
     names = [seen.split()[0] + " " + seen.split()[1] for seen in node.seen]
     assert names == ["systemctl stop", "systemd-run --quiet", "netplan generate", "netplan apply"]
@@ -53,17 +54,17 @@ def test_the_way_back_is_scheduled_before_anything_changes(node: Node) -> None:
     assert (node.file.read_text(encoding="utf-8"), node.file.stat().st_mode & 0o777) == (NEW, 0o600)
 
 
-def test_without_a_way_back_nothing_changes(node: Node) -> None:
+def test_without_a_revert_nothing_changes(node: Node) -> None:
     node.failing["systemd-run"] = "no bus"
     with pytest.raises(
-        netplan_apply.ApplyError, match=r"systemd-run cannot schedule the way back \(no bus\)"
+        netplan_apply.ApplyError, match=r"systemd-run cannot schedule the automatic revert \(no bus\)"
     ):
         node.apply()
     assert not node.file.exists()
 
 
 @pytest.mark.parametrize("step", ["generate", "apply"])
-def test_a_file_that_netplan_refuses_is_taken_back_at_once(node: Node, step: str) -> None:
+def test_a_file_that_netplan_refuses_is_reverted_at_once(node: Node, step: str) -> None:
     node.failing[f"netplan {step}"] = "bad address"
     with pytest.raises(netplan_apply.ApplyError, match=f"netplan {step} failed .bad address."):
         node.apply()
@@ -105,7 +106,7 @@ def test_systemd_reads_the_command_again_as_it_was_given(node: Node) -> None:
         ),
     ],
 )
-def test_the_way_back_restores_the_file_and_drops_only_new_addresses(
+def test_the_revert_restores_the_file_and_drops_only_new_addresses(
     tmp_path: Path, old: str | None, back: list[str]
 ) -> None:
     """Run by a real shell, with commands that only tell how they were called; one that fails stops nothing."""
@@ -126,7 +127,7 @@ def test_keeping_stops_the_timer(node: Node) -> None:
 
 def test_keeping_too_late_is_an_error(node: Node) -> None:
     node.failing["systemctl is-active"] = ""
-    with pytest.raises(netplan_apply.ApplyError, match=r"took /etc/netplan/40-cx7\.yaml back"):
+    with pytest.raises(netplan_apply.ApplyError, match=r"reverted /etc/netplan/40-cx7\.yaml"):
         netplan_apply.keep(node.runner)
 
 
@@ -144,7 +145,7 @@ def test_removal_drops_the_addresses(node: Node) -> None:
 
 
 def test_a_file_of_somebody_else_comes_back(node: Node) -> None:
-    netplan_apply.write(node.file, FOREIGN)
+    files.write(node.file, FOREIGN, 0o600)
     node.apply(OLD)
     node.apply(NEW)
     assert netplan_apply.remove(node.root, node.runner)

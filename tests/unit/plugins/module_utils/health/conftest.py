@@ -1,4 +1,4 @@
-"""A local HTTP server that answers like vLLM's, and can be told to hang, drip, be busy, or refuse a key."""
+"""A local HTTP server that answers like vLLM's, and can be made to hang, drip, be busy, or refuse a key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Behaviour:
         self.release = threading.Event()
 
 
-def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
+def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             del format, args
@@ -38,7 +38,7 @@ def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if told.drip:
+            if behaviour.drip:
                 for byte in data:
                     time.sleep(0.1)
                     self.wfile.write(bytes([byte]))
@@ -47,20 +47,22 @@ def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(data)
 
         def serve(self, body: Any) -> None:
-            told.requests.append((self.command, self.path, body))
-            if told.hang and self.path.startswith(told.hang):
-                told.release.wait(20)
+            behaviour.requests.append((self.command, self.path, body))
+            if behaviour.hang and self.path.startswith(behaviour.hang):
+                behaviour.release.wait(20)
                 return None
             if self.path == "/health":
-                return self.answer(told.health, None)
-            if told.key and self.headers.get("Authorization") != f"Bearer {told.key}":
+                return self.answer(behaviour.health, None)
+            if behaviour.key and self.headers.get("Authorization") != f"Bearer {behaviour.key}":
                 return self.answer(401, {"error": "Unauthorized"})
             if self.path == "/v1/models":
-                return self.answer(200, {"object": "list", "data": [{"id": name} for name in told.models]})
+                return self.answer(
+                    200, {"object": "list", "data": [{"id": name} for name in behaviour.models]}
+                )
             if self.path == "/v1/completions":
-                if told.completion_status != 200:
-                    return self.answer(told.completion_status, {"error": {"message": "engine dead"}})
-                usage = {"completion_tokens": told.tokens}
+                if behaviour.completion_status != 200:
+                    return self.answer(behaviour.completion_status, {"error": {"message": "engine dead"}})
+                usage = {"completion_tokens": behaviour.tokens}
                 return self.answer(200, {"choices": [{"text": " Paris", "index": 0}], "usage": usage})
             return self.answer(404, {"detail": "Not Found"})
 
@@ -74,23 +76,23 @@ def _handler(told: Behaviour) -> type[BaseHTTPRequestHandler]:
 
 
 class Served:
-    """The running double: its port and what it is told to do."""
+    """The running double: its port and its behaviour."""
 
-    def __init__(self, port: int, told: Behaviour) -> None:
+    def __init__(self, port: int, behaviour: Behaviour) -> None:
         self.port = port
-        self.told = told
+        self.behaviour = behaviour
 
 
 @pytest.fixture
 def vllm() -> Iterator[Served]:
     """Run the double on a free loopback port."""
-    told = Behaviour()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(told))
+    behaviour = Behaviour()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(behaviour))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield Served(server.server_address[1], told)
-    told.release.set()
+    yield Served(server.server_address[1], behaviour)
+    behaviour.release.set()
     server.shutdown()
     server.server_close()
 

@@ -1,4 +1,4 @@
-"""The waiting and judging on the operator's side, with a clock that only sleeping moves."""
+"""The waiting and the evaluation on the operator's side, with a clock that only sleeping moves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ansible_collections.dgx_vllm.spark.plugins.action.dgx_vllm_health import (
     OWN,
     Progress,
     describe,
-    judge,
+    evaluate,
     own_arguments,
     wait,
 )
@@ -125,22 +125,28 @@ def test_words(phase: str, progress: str, words: str) -> None:
 
 
 def test_unhealthy_fails_with_the_summary() -> None:
-    result = judge(probe("serving", healthy=False, summary="markers: x."), "spark1", OWN_DEFAULTS, False)
+    result = evaluate(probe("serving", healthy=False, summary="markers: x."), "spark1", OWN_DEFAULTS, False)
     assert result["failed"]
     assert result["msg"] == "spark1: markers: x."
 
 
 def test_report_only() -> None:
-    result = judge(probe("serving", healthy=False), "spark1", {**OWN_DEFAULTS, "fail": False}, False)
+    result = evaluate(probe("serving", healthy=False), "spark1", {**OWN_DEFAULTS, "fail": False}, False)
     assert "failed" not in result
 
 
+def test_every_row_names_the_host_of_the_inventory() -> None:
+    rows = [{"where": "", "check": "unit", "status": "pass"}]
+    result = evaluate(probe("serving", healthy=True, checks=rows), "spark1", OWN_DEFAULTS, False)
+    assert [row["where"] for row in result["checks"]] == ["spark1"]
+
+
 def test_healthy_passes() -> None:
-    assert "failed" not in judge(probe("serving", healthy=True, ready=True), "spark1", OWN_DEFAULTS, False)
+    assert "failed" not in evaluate(probe("serving", healthy=True, ready=True), "spark1", OWN_DEFAULTS, False)
 
 
 def test_timeout_says_what_it_was_doing() -> None:
-    result = judge(probe("loading weights", timed_out=True, healthy=False), "spark1", OWN_DEFAULTS, False)
+    result = evaluate(probe("loading weights", timed_out=True, healthy=False), "spark1", OWN_DEFAULTS, False)
     assert result["failed"]
     assert "within 60 s" in result["msg"]
     assert "loading weights" in result["msg"]
@@ -156,7 +162,7 @@ def test_timeout_says_what_it_was_doing() -> None:
     ],
 )
 def test_check_mode_never_fails(answer: dict[str, Any], skipped: bool) -> None:
-    result = judge(answer, "spark1", OWN_DEFAULTS, True)
+    result = evaluate(answer, "spark1", OWN_DEFAULTS, True)
     assert "failed" not in result
     assert result.get("skipped", False) is skipped
     assert bool(result.get("skip_reason")) is skipped
@@ -164,7 +170,7 @@ def test_check_mode_never_fails(answer: dict[str, Any], skipped: bool) -> None:
 
 def test_a_module_that_could_not_run_is_passed_on() -> None:
     broken = {"failed": True, "msg": "no python"}
-    assert judge(dict(broken), "spark1", OWN_DEFAULTS, False) == broken
+    assert evaluate(dict(broken), "spark1", OWN_DEFAULTS, False) == broken
 
 
 def test_own_arguments_are_typed_and_refused() -> None:

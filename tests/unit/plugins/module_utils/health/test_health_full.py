@@ -6,19 +6,26 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import Health, Wanted
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import make_http
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Container, Node
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import examine
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Wanted
 
 IMAGE = "sha256:" + "a" * 64
 
 
-def health(node: Any, vllm: Any, evidence: Any = None, **wanted: Any) -> Health:
-    """A check against the fakes."""
-    told = Wanted(port=vllm.port, **{"completion_timeout": 2.0, "image_id": IMAGE, **wanted})
-    return Health(
-        told, evidence or {}, Node(told.unit, told.container, node), make_http("", vllm.port, told.api_key)
-    )
+def check(mode: str, node: Any, vllm: Any, **wanted: Any) -> dict[str, Any]:
+    """One check against the fakes."""
+    given = {"host": "", "port": vllm.port, "completion_timeout": 2.0, "image_id": IMAGE, **wanted}
+    return examine(mode, Wanted(**given), node)
+
+
+def full(node: Any, vllm: Any, **wanted: Any) -> dict[str, Any]:
+    """Every check."""
+    return check("full", node, vllm, **wanted)
+
+
+def probe(node: Any, vllm: Any, **wanted: Any) -> dict[str, Any]:
+    """How far the service is."""
+    return check("probe", node, vllm, **wanted)
 
 
 def statuses(result: dict[str, Any]) -> dict[str, str]:
@@ -33,7 +40,7 @@ ALL = (
 
 
 def test_healthy(node: Any, vllm: Any) -> None:
-    result = health(node, vllm).full()
+    result = full(node, vllm)
     assert statuses(result) == dict.fromkeys(ALL, "pass")
     assert result["healthy"]
     assert result["ready"]
@@ -42,13 +49,13 @@ def test_healthy(node: Any, vllm: Any) -> None:
     assert "3 tokens" in result["summary"]
     assert result["log_tail"] == []
     assert result["evidence"]["markers"] == ["linear", "moe"]
-    body = next(body for method, _path, body in vllm.told.requests if method == "POST")
+    body = next(body for method, _path, body in vllm.behaviour.requests if method == "POST")
     assert body["model"] == "qwen"
     assert 1 <= body["max_tokens"] <= 8
 
 
 def test_every_command_reads_only(node: Any, vllm: Any) -> None:
-    health(node, vllm).full()
+    full(node, vllm)
     allowed = (
         ["systemctl", "show"],
         ["docker", "container", "inspect"],
@@ -62,27 +69,30 @@ def test_every_command_reads_only(node: Any, vllm: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
-        (lambda node, told: setattr(node, "manifest", "cat: no such file"), {"manifest"}),
+        (lambda node, server: setattr(node, "manifest", "cat: no such file"), {"manifest"}),
         (
-            lambda node, told: setattr(node, "name", "No module named moe_config"),
+            lambda node, server: setattr(node, "name", "No module named moe_config"),
             {"markers", "moe_config_file"},
         ),
-        (lambda node, told: node.log.pop(1), {"markers"}),
-        (lambda node, told: node.log.pop(3), {"moe_config_loaded"}),
-        (lambda node, told: node.name.update(found=None), {"moe_config_file"}),
-        (lambda node, told: node.log.append("Using default MoE config. x"), {"no_default_moe_config"}),
-        (lambda node, told: node.log.append("No compiled cutlass_scaled_mm for CUDA"), {"no_cutlass_error"}),
-        (lambda node, told: node.container.update(Image="sha256:other"), {"image"}),
-        (lambda node, told: setattr(told, "models", ["llama"]), {"models"}),
-        (lambda node, told: setattr(told, "key", "sesame"), {"models"}),
-        (lambda node, told: setattr(told, "tokens", 0), {"completion"}),
-        (lambda node, told: setattr(told, "completion_status", 500), {"completion"}),
-        (lambda node, told: setattr(told, "health", 503), {"health"}),
+        (lambda node, server: node.log.pop(1), {"markers"}),
+        (lambda node, server: node.log.pop(3), {"moe_config_loaded"}),
+        (lambda node, server: node.name.update(found=None), {"moe_config_file"}),
+        (lambda node, server: node.log.append("Using default MoE config. x"), {"no_default_moe_config"}),
+        (
+            lambda node, server: node.log.append("No compiled cutlass_scaled_mm for CUDA"),
+            {"no_cutlass_error"},
+        ),
+        (lambda node, server: node.container.update(Image="sha256:other"), {"image"}),
+        (lambda node, server: setattr(server, "models", ["llama"]), {"models"}),
+        (lambda node, server: setattr(server, "key", "sesame"), {"models"}),
+        (lambda node, server: setattr(server, "tokens", 0), {"completion"}),
+        (lambda node, server: setattr(server, "completion_status", 500), {"completion"}),
+        (lambda node, server: setattr(server, "health", 503), {"health"}),
     ],
 )
 def test_each_failure_has_its_name_and_a_remedy(node: Any, vllm: Any, change: Any, failed: set[str]) -> None:
-    change(node, vllm.told)
-    result = health(node, vllm, model="qwen").full()
+    change(node, vllm.behaviour)
+    result = full(node, vllm, model="qwen")
     bad = {row["check"]: row["remedy"] for row in result["checks"] if row["status"] == "fail"}
     assert set(bad) == failed
     assert all(bad.values())
@@ -93,19 +103,19 @@ def test_each_failure_has_its_name_and_a_remedy(node: Any, vllm: Any, change: An
 
 
 def test_a_hung_server_fails_the_completion_within_the_deadline(node: Any, vllm: Any) -> None:
-    vllm.told.hang = "/v1/completions"
+    vllm.behaviour.hang = "/v1/completions"
     begun = time.monotonic()
-    result = health(node, vllm, completion_timeout=0.4).full()
+    result = full(node, vllm, completion_timeout=0.4)
     assert time.monotonic() - begun < 3
     row = result["checks"][-1]
     assert (row["check"], row["status"]) == ("completion", "fail")
     assert "no answer within 0.4 s" in row["found"]
 
 
-def test_loading_is_no_failure(node: Any, vllm: Any) -> None:
+def test_a_unit_that_loads_has_not_failed(node: Any, vllm: Any) -> None:
     node.log = ["Starting to load model m...", "Loading safetensors checkpoint shards:  40% Completed | 2/5"]
-    vllm.told.health = 503
-    result = health(node, vllm).probe()
+    vllm.behaviour.health = 503
+    result = probe(node, vllm)
     assert not result["ready"]
     assert not result["failed_unit"]
     assert result["phase"] == "loading weights"
@@ -115,7 +125,7 @@ def test_loading_is_no_failure(node: Any, vllm: Any) -> None:
 
 def test_somebody_else_on_the_port_is_not_our_server(node: Any, vllm: Any) -> None:
     node.log = ["Starting to load model m..."]
-    assert not health(node, vllm).probe()["ready"]
+    assert not probe(node, vllm)["ready"]
 
 
 @pytest.mark.parametrize(
@@ -142,28 +152,28 @@ def test_a_failed_unit_is_explained_from_the_run_that_failed(
         {"_SYSTEMD_INVOCATION_ID": "run2" if ended else "run1", "MESSAGE": "OSError: [Errno 98] in use"},
         {"_SYSTEMD_INVOCATION_ID": "run2", "MESSAGE": "HF_TOKEN=verysecret"},
     ]
-    result = health(node, vllm, restarts_before=2).probe()
+    result = probe(node, vllm, restarts_before=2)
     assert result["failed_unit"]
     assert result["phase"] == "failed"
     assert [item["id"] for item in result["findings"]] == ["port_in_use"]
     assert "dgx_vllm_port" in result["summary"]
     assert "verysecret" not in str(result)
-    assert vllm.told.requests == []
+    assert vllm.behaviour.requests == []
 
 
-def test_an_older_restart_is_no_failure(node: Any, vllm: Any) -> None:
+def test_an_older_restart_is_not_a_failure(node: Any, vllm: Any) -> None:
     node.unit["NRestarts"] = "3"
-    assert health(node, vllm, restarts_before=3).full()["healthy"]
+    assert full(node, vllm, restarts_before=3)["healthy"]
 
 
 def test_a_queued_start_is_not_a_failure(node: Any, vllm: Any) -> None:
     node.unit.update({"ActiveState": "inactive", "SubState": "dead", "Job": "117"})
-    assert not health(node, vllm).probe()["failed_unit"]
+    assert not probe(node, vllm)["failed_unit"]
 
 
 def test_no_unit(node: Any, vllm: Any) -> None:
     node.unit = {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}
-    result = health(node, vllm).probe()
+    result = probe(node, vllm)
     assert result["failed_unit"]
     assert not result["unit_exists"]
     assert "site.yml" in result["summary"]
@@ -171,7 +181,7 @@ def test_no_unit(node: Any, vllm: Any) -> None:
 
 def test_no_container(node: Any, vllm: Any) -> None:
     node.container = {}
-    result = health(node, vllm).full()
+    result = full(node, vllm)
     assert statuses(result)["image"] == "fail"
     assert statuses(result)["manifest"] == statuses(result)["markers"] == "skip"
     assert "No such container" in result["summary"]
@@ -179,33 +189,33 @@ def test_no_container(node: Any, vllm: Any) -> None:
 
 def test_the_log_names_the_cause_of_a_completion_that_fails(node: Any, vllm: Any) -> None:
     node.log.append("(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
-    vllm.told.completion_status = 500
-    summary = health(node, vllm).full()["summary"]
+    vllm.behaviour.completion_status = 500
+    summary = full(node, vllm)["summary"]
     assert "ran out of memory" in summary
     assert "engine dead" in summary
 
 
 def test_the_start_of_the_log_may_come_from_docker(node: Any, vllm: Any) -> None:
     node.docker_log, node.log = node.log, ["GET /health 200"]
-    assert health(node, vllm).full()["healthy"]
-    assert statuses(health(node, vllm).full())["markers"] == "pass"
+    assert full(node, vllm)["healthy"]
+    assert statuses(full(node, vllm))["markers"] == "pass"
 
 
 def test_evidence_of_the_same_run_stands_in_for_a_lost_log(node: Any, vllm: Any) -> None:
-    evidence = health(node, vllm).full()["evidence"]
+    evidence = full(node, vllm)["evidence"]
     node.log = ["GET /health 200"]
-    result = health(node, vllm, evidence).full()
+    result = full(node, vllm, evidence=evidence)
     rows = {row["check"]: row for row in result["checks"]}
     assert rows["markers"]["status"] == rows["moe_config_loaded"]["status"] == "pass"
     assert "earlier check" in rows["markers"]["found"]
     assert result["evidence"] == evidence
     node.unit["InvocationID"] = "run3"
-    result = health(node, vllm, evidence).full()
+    result = full(node, vllm, evidence=evidence)
     assert statuses(result)["markers"] == "warn"
     assert result["healthy"]
     assert "warnings: markers" in result["summary"]
     assert (result["evidence"]["invocation_id"], result["evidence"]["known"]) == ("run3", False)
-    assert statuses(health(node, vllm, result["evidence"]).full())["markers"] == "warn"
+    assert statuses(full(node, vllm, evidence=result["evidence"]))["markers"] == "warn"
 
 
 def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
@@ -217,7 +227,7 @@ def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
         },
         {"_SYSTEMD_INVOCATION_ID": "run2", "MESSAGE": "RuntimeError: Engine core initialization failed. See"},
     ]
-    result = health(node, vllm).probe()
+    result = probe(node, vllm)
     assert result["root_error"] == "ValueError: Something nobody foresaw"
     assert "Something nobody foresaw." in result["summary"]
 
@@ -227,7 +237,7 @@ def test_expert_parallelism_is_part_of_the_question(node: Any, vllm: Any) -> Non
         "MODEL=org/m",
         "VLLM_EXTRA_ARGS=--enable-expert-parallel --x '{\"a\": 1}'",
     ]
-    health(node, vllm, tensor_parallel_size=2).full()
+    full(node, vllm, tensor_parallel_size=2)
     asked = next(words for words in node.commands if "moe_config" in words)
     assert asked[-8:] == ["name", "--json", "--model", "org/m", "--tp", "2", "--ep", "2"]
 
@@ -242,9 +252,28 @@ def test_expert_parallelism_is_part_of_the_question(node: Any, vllm: Any) -> Non
     ],
 )
 def test_options_of_the_container(words: list[str], value: Any) -> None:
-    assert Container(True, "", {}, words, "").option("--moe-backend") == value
-    assert Container(True, "", {"VLLM_EXTRA_ARGS": " ".join(words)}, [], "").option("--moe-backend") == value
+    assert Container(True, "", {}, tuple(words)).option("--moe-backend") == value
+    assert Container(True, "", {"VLLM_EXTRA_ARGS": " ".join(words)}).option("--moe-backend") == value
 
 
 def test_unreadable_extra_arguments_do_not_stop_the_check() -> None:
-    assert Container(True, "", {"VLLM_EXTRA_ARGS": "'open"}, [], "").option("--x") is None
+    assert Container(True, "", {"VLLM_EXTRA_ARGS": "'open"}).option("--x") is None
+
+
+def test_nothing_is_asked_of_a_container_that_does_not_run(node: Any, vllm: Any) -> None:
+    node.container["State"]["Running"] = False
+    node.log = ["GET /health 200"]
+    full(node, vllm)
+    assert not [words for words in node.commands if words[:2] in (["docker", "exec"], ["docker", "logs"])]
+
+
+def test_each_thing_is_read_once_and_the_log_after_the_requests(node: Any, vllm: Any) -> None:
+    requests_before: list[int] = []
+
+    def watched(argv: Any, timeout: float) -> Any:
+        requests_before.append(len(vllm.behaviour.requests))
+        return node(argv, timeout)
+
+    full(watched, vllm)
+    assert requests_before == [3] * len(node.commands), "GET /health, GET /v1/models and POST /v1/completions"
+    assert len({tuple(words) for words in node.commands}) == len(node.commands)

@@ -18,16 +18,16 @@ def test_an_answer(vllm: Any) -> None:
 
 
 def test_503(vllm: Any) -> None:
-    vllm.told.health = 503
+    vllm.behaviour.health = 503
     assert make_http("127.0.0.1", vllm.port)("GET", "/health", 5, None).status == 503
 
 
 @pytest.mark.parametrize("way", ["hang", "drip"])
 def test_a_server_that_hangs_or_drips_costs_no_more_than_the_deadline(vllm: Any, way: str) -> None:
     if way == "hang":
-        vllm.told.hang = "/v1/completions"
+        vllm.behaviour.hang = "/v1/completions"
     else:
-        vllm.told.drip = True
+        vllm.behaviour.drip = True
     begun = time.monotonic()
     reply = make_http("127.0.0.1", vllm.port)("POST", "/v1/completions", 0.5, {"model": "qwen"})
     assert time.monotonic() - begun < 1.5
@@ -43,7 +43,7 @@ def test_nobody_listens() -> None:
 
 
 def test_the_key_is_sent(vllm: Any) -> None:
-    vllm.told.key = "sesame"
+    vllm.behaviour.key = "sesame"
     assert make_http("127.0.0.1", vllm.port)("GET", "/v1/models", 5, None).status == 401
     assert make_http("127.0.0.1", vllm.port, "sesame")("GET", "/v1/models", 5, None).status == 200
 

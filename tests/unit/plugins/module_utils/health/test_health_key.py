@@ -29,7 +29,7 @@ def test_key_in(env_file: str, tmp_path: Path) -> None:
 def test_the_file_is_read_where_no_key_is_given(
     api_key: str, status: str, env_file: str, vllm: Any, run_module: Callable[..., dict[str, Any]]
 ) -> None:
-    vllm.told.key = KEY
+    vllm.behaviour.key = KEY
     result = run_module(
         "dgx_vllm_health", port=vllm.port, mode="full", api_key=api_key, api_key_file=env_file
     )

@@ -55,6 +55,8 @@ class Hub:
         parts = urllib.parse.urlsplit(path)
         if self.redirect:
             return 307, {"Location": self.redirect + path}, b""
+        if "/org/renamed/" in parts.path:
+            return 307, {"Location": path.replace("/org/renamed/", f"/{MODEL}/")}, b""
         if self.status != 200:
             return self.status, {"X-Error-Code": self.error_code} if self.error_code else {}, b""
         allowed = not self.token or authorization == f"Bearer {self.token}"
@@ -71,7 +73,7 @@ class Hub:
 
 @contextmanager
 def _running() -> Iterator[Hub]:
-    told = Hub()
+    local = Hub()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
@@ -79,7 +81,7 @@ def _running() -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization", "")
-            status, headers, body = told.answer(self.command, self.path, authorization)
+            status, headers, body = local.answer(self.command, self.path, authorization)
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(key, value)
@@ -93,9 +95,9 @@ def _running() -> Iterator[Hub]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    local.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield told
+        yield local
     finally:
         server.shutdown()
         server.server_close()
@@ -104,15 +106,15 @@ def _running() -> Iterator[Hub]:
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     """A hub on a free loopback port."""
-    with _running() as told:
-        yield told
+    with _running() as local:
+        yield local
 
 
 @pytest.fixture
 def second_hub() -> Iterator[Hub]:
     """Another hub, on another port."""
-    with _running() as told:
-        yield told
+    with _running() as local:
+        yield local
 
 
 class FakeDocker:

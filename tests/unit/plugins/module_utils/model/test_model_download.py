@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.cache import Cache, record_path
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.cache import Cache
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download import (
     ModelError,
     Request,
     ensure,
 )
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path
 
 COMMIT = "c" * 40
 TOTAL = 5002

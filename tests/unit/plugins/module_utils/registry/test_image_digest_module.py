@@ -29,7 +29,7 @@ def test_success(run_module, registry, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("image", "words"), [("team/image:9", "has no"), ("Team/Image", "no image reference")]
+    ("image", "words"), [("team/image:9", "has no"), ("Team/Image", "not an image reference")]
 )
 def test_failure_is_one_sentence(run_module, registry, tmp_path, image, words):
     found = run_module(NAME, image=f"{registry.host}/{image}", certificates_dir=str(tmp_path))

@@ -30,7 +30,7 @@ def test_parts(text, expected):
 @pytest.mark.parametrize(
     "text", ["", "A/b:1", "a:b:c", "a@sha256:12", "a@md5:" + "a" * 32, "a b", "a:", "-x", "a/"]
 )
-def test_what_is_no_reference(text):
+def test_what_is_not_a_reference(text):
     if text == "a:":  # Docker refuses an empty tag, too
         with pytest.raises(ValueError, match="valid tag"):
             parse(text)

@@ -42,7 +42,7 @@ def test_without_the_header_the_manifest_is_hashed(registry, tmp_path):
     registry.send_digest = False
     assert ask(registry.host, tmp_path) == DIGEST
     registry.body = b"<html>a captive portal</html>"
-    assert "no image manifest" in refused(registry.host, tmp_path)
+    assert "does not answer with an image manifest" in refused(registry.host, tmp_path)
 
 
 def test_a_digest_is_checked_to_exist(registry, tmp_path):
@@ -64,7 +64,7 @@ def test_logins(registry, tmp_path, scheme):
     assert ask(registry.host, tmp_path, username=USER, password=PASSWORD) == DIGEST
     wrong = refused(registry.host, tmp_path, username=USER, password="wrong")
     assert "refused this user name and password; check dgx_vllm_registry_username" in wrong
-    assert "it wants a login" in refused(registry.host, tmp_path)
+    assert "it asks for a login" in refused(registry.host, tmp_path)
 
 
 def test_an_anonymous_token(registry, tmp_path):
@@ -76,6 +76,13 @@ def test_an_anonymous_token(registry, tmp_path):
 def test_no_credentials_without_being_asked(registry, tmp_path):
     ask(registry.host, tmp_path, username=USER, password=PASSWORD)
     assert registry.seen[0][2] == ""
+
+
+def test_a_netrc_of_the_user_is_not_sent(registry, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    ask(registry.host, tmp_path)
+    assert [authorization for _, _, authorization in registry.seen] == [""]
 
 
 def test_a_password_is_not_sent_to_a_token_server_without_tls(registry, tmp_path):
@@ -101,7 +108,7 @@ def test_not_found_names_the_tags_there_are(registry, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(403, "does not let us read"), (429, "for 30 s"), (503, "answered 503"), (400, "ca.crt")],
+    [(403, "does not give access to"), (429, "for 30 s"), (503, "answered 503"), (400, "ca.crt")],
 )
 def test_other_answers(registry, tmp_path, status, words):
     registry.status = status
@@ -148,12 +155,12 @@ def test_loopback(host, expected):
     assert client.is_loopback(host) is expected
 
 
-@pytest.fixture
-def secure(serve, tmp_path):
-    """A registry with a certificate of its own authority, and that certificate's file."""
+def self_signed(folder):
+    """A new key and its certificate for 127.0.0.1."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the test's certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    folder.mkdir(parents=True)
+    key, certificate = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2"]
     subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -162,6 +169,13 @@ def secure(serve, tmp_path):
         check=True,
         capture_output=True,
     )
+    return key, certificate
+
+
+@pytest.fixture
+def secure(serve, tmp_path):
+    """A registry with a certificate of its own authority, and that certificate's file."""
+    key, certificate = self_signed(tmp_path / "registry")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return serve(lambda plain: context.wrap_socket(plain, server_side=True)), certificate
@@ -172,6 +186,16 @@ def test_a_certificate_in_dockers_directory_is_trusted(secure, tmp_path):
     directory = tmp_path / "certs.d" / registry.host
     directory.mkdir(parents=True)
     shutil.copy(certificate, directory / "ca.crt")
+    assert ask(registry.host, tmp_path) == DIGEST
+
+
+def test_dockers_certificates_are_added_to_the_systems(secure, tmp_path, monkeypatch):
+    """A token server of a public authority stays trusted next to a registry with one of its own."""
+    registry, certificate = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    directory = tmp_path / "certs.d" / registry.host
+    directory.mkdir(parents=True)
+    shutil.copy(self_signed(tmp_path / "other")[1], directory / "ca.crt")
     assert ask(registry.host, tmp_path) == DIGEST
 
 

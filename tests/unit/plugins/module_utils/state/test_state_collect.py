@@ -6,8 +6,8 @@ import json
 from hashlib import sha256
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_name, weights
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path, weights
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect, service
 
 UNIT = "dgx-vllm.service"
 MODELS, DATA = "/var/lib/dgx-vllm/models", "/var/lib/dgx-vllm"
@@ -108,7 +108,7 @@ def test_record(write, text, expected):
 
 def put_model(write, revision: str = "main", **files: int) -> None:
     known = {"model": "org/name", "revision": revision, "commit": "c0ffee", "files": files}
-    write(f"{DATA}/state/{record_name('org/name', revision)}", json.dumps(known))
+    write(record_path(DATA, "org/name", revision), json.dumps(known))
     for name, size in files.items():
         write(f"{SNAPSHOT}/{name}", "x" * size)
 
@@ -141,7 +141,7 @@ def test_another_revision_is_not_present(tmp_path, write):
     "text", ["", "{}", '{"commit": "c", "files": []}', '{"commit": "c", "files": {"a": 1}}']
 )
 def test_a_damaged_record_is_no_model(tmp_path, write, text):
-    write(f"{DATA}/state/{record_name('org/name', 'main')}", text)
+    write(record_path(DATA, "org/name", "main"), text)
     assert weights(tmp_path, "org/name", "main", MODELS, DATA)["present"] is False
 
 
@@ -162,7 +162,7 @@ def test_no_model_asked(tmp_path):
 
 
 def test_a_bare_machine_is_described_without_an_error(tmp_path, runner):
-    state = collect(Wanted(packages=("docker.io",)), tmp_path, runner, machine="aarch64")
+    state = collect(Query(packages=("docker.io",)), tmp_path, runner, machine="aarch64")
     assert state["arch"] == "aarch64"
     assert state["docker"]["installed"] is False
     assert state["packages"] == {"docker.io": None}
@@ -172,7 +172,7 @@ def test_a_bare_machine_is_described_without_an_error(tmp_path, runner):
 
 
 def test_the_keys_are_those_the_role_reads(tmp_path, runner):
-    assert set(collect(Wanted(), tmp_path, runner)) == {
+    assert set(collect(Query(), tmp_path, runner)) == {
         *(
             "arch",
             "os",
@@ -202,10 +202,10 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
 
 
 def test_nothing_it_runs_changes_the_node(tmp_path, runner):
-    collect(Wanted(image="a:1", packages=("x",)), tmp_path, runner)
+    collect(Query(image="a:1", packages=("x",)), tmp_path, runner)
     harmless = {
         ("docker", "info"), ("docker", "ps"), ("docker", "image"), ("docker", "container"),
-        ("systemctl", "show"), ("timedatectl", "show"), ("dpkg-query", "-W"),
+        ("systemctl", "show"), ("timedatectl", "show"), ("dpkg-query", "-W"), ("ss", "-Hltnp"),
         ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version"),
     }  # fmt: skip
     assert {words[:2] for words in runner.seen} <= harmless

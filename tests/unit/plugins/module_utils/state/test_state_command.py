@@ -27,3 +27,9 @@ def test_the_locale_is_fixed():
 def test_complaint_falls_back_to_stdout():
     assert command.Completed(1, "broken\n\n", " \n").complaint == "broken"
     assert command.Completed(1, "", "").complaint == ""
+
+
+def test_additional_environment_keeps_the_rest(monkeypatch):
+    monkeypatch.setenv("FROM_OUTSIDE", "kept")
+    shown = command.run(["sh", "-c", "echo $HF_TOKEN $FROM_OUTSIDE $LC_ALL"], environment={"HF_TOKEN": "t"})
+    assert shown.stdout == "t kept C\n"

@@ -102,7 +102,7 @@ def test_a_stopped_container_has_no_start(runner):
     [
         ('{"data-root": "/x"}', None, {"data-root": "/x"}),
         (" \n", None, {}),
-        ("[1]", "holds no JSON object", {}),
+        ("[1]", "is not a JSON object", {}),
         ('{"a": 1,}', "is not valid JSON", {}),
     ],
 )

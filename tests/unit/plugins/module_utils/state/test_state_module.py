@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import yaml
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Wanted, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect
 from ansible_collections.dgx_vllm.spark.plugins.modules import dgx_vllm_state as module
 
 
@@ -24,9 +24,9 @@ def test_it_reads_this_machine_in_check_mode(run_module, tmp_path):
 def test_documentation_names_every_argument_and_default():
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
     defaults = {name: option["default"] for name, option in options.items()}
-    assert defaults == {**Wanted()._asdict(), "packages": []}
+    assert defaults == {**Query()._asdict(), "packages": []}
 
 
 def test_documentation_names_every_key_of_the_state(tmp_path, runner):
     documented = yaml.safe_load(module.RETURN)["state"]["contains"]
-    assert set(documented) == set(collect(Wanted(), tmp_path, runner))
+    assert set(documented) == set(collect(Query(), tmp_path, runner))

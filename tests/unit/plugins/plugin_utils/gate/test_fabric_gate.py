@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter.fabric import FilterModule
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Wanted, collect_rails
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect_rails
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import history as fabric_history
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
@@ -220,11 +220,11 @@ def test_reading_waits_for_links_and_addresses(tmp_path: Path) -> None:
     def reader(_: Any) -> dict[str, Any]:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    found = collect_rails(Wanted(rails=1), ["198.51.100.1/26"], 20, reader, waits.append)
+    found = collect_rails(Options(rails=1), ["198.51.100.1/26"], 20, reader, waits.append)
     assert found["addresses"] == {"a": ["198.51.100.1/26"]}
     assert len(waits) == 2
     answers[:] = [rail]
-    assert collect_rails(Wanted(rails=2), [], 3, reader, waits.append) == rail
+    assert collect_rails(Options(rails=2), [], 3, reader, waits.append) == rail
     assert len(waits) == 5
 
 

@@ -38,7 +38,7 @@ def test_a_half_that_is_out_is_named_and_the_others_are_right(tmp_path: Path, po
     half = bad["spark2", "half_port"]
     assert half.found.startswith(f"rail {rail} of {2 * ports} out;")
     assert "one half of a cabled port does not take part" in half.reason
-    assert f"{name}, the other half of port {rail // 2}, has no link" in half.reason
+    assert f"{name}, the other PCIe function of port {rail // 2}, has no link" in half.reason
     assert bad[link, "jumbo_ping"].reason == f"spark2 {name} has no link"
     assert bad[link, "bandwidth"].reason == "it is only measured where large packets pass"
 
@@ -66,7 +66,9 @@ def test_a_half_that_the_machine_does_not_show(pair: Pair, half: int) -> None:
     unmeasured(pair, half)
     bad, link = pair.bad(), f"spark1 - spark2 rail {half}"
     assert set(bad) == {("spark2", "half_port"), (link, "jumbo_ping"), (link, "bandwidth")}
-    assert f"{SPARK[0, 1 - half][1]} (port 0) has no second half" in bad["spark2", "half_port"].reason
+    assert (
+        f"{SPARK[0, 1 - half][1]} (port 0) has no second PCIe function" in bad["spark2", "half_port"].reason
+    )
     assert bad[link, "jumbo_ping"].reason == f"spark2 has no rail {half} now"
 
 

@@ -38,7 +38,7 @@ def test_a_ring_of_four() -> None:
 
 
 @given(st.integers(0, 6), st.integers(2, 7))
-def test_a_ring_that_grows_moves_only_the_port_that_is_cabled_anew(rank: int, size: int) -> None:
+def test_a_ring_that_grows_moves_only_the_port_that_is_recabled(rank: int, size: int) -> None:
     if rank >= size:
         rank %= size
     before, after = fabric.plan_ring(PREFIX, rank, size), fabric.plan_ring(PREFIX, rank, size + 1)
@@ -81,8 +81,8 @@ def test_an_index_holds_the_addresses_when_a_node_is_taken_out() -> None:
 
 
 def test_a_prefix_that_is_full() -> None:
-    with pytest.raises(fabric.AddressError, match=r"/28 is too small.*give it a /27 or larger"):
+    with pytest.raises(fabric.AddressError, match=r"/28 is too small.*use a /27 or larger"):
         fabric.plan_shared("198.51.100.0/28", 2)
-    with pytest.raises(fabric.AddressError, match="give it a /24 or larger"):
+    with pytest.raises(fabric.AddressError, match="use a /24 or larger"):
         fabric.plan_ring("198.51.100.0/25", 0, 4)
     assert len(fabric.plan_shared("198.51.100.0/27", 2)) == 2

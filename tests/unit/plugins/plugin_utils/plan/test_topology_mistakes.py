@@ -33,7 +33,10 @@ def given_pair(a: Any = A, b: Any = B, **more: Any) -> Variables:
 
 
 CASES: dict[str, tuple[Variables, str]] = {
-    "three nodes": (replica(3), r"Replica chat has 3 nodes \(spark1, spark2, spark3\); .*1, 2, 4 or 8"),
+    "three nodes": (
+        replica(3),
+        r"Replica chat has 3 nodes \(spark1, spark2, spark3\), but .*on 1, 2, 4 or 8",
+    ),
     "tp does not fit": (
         replica(4, tensor_parallel_size=2),
         r"4 nodes .* 2 x .* 1 is 2; write `dgx_vllm_tensor_parallel_size: 4` for them",
@@ -92,7 +95,10 @@ CASES: dict[str, tuple[Variables, str]] = {
         r"spark2 has 1 rail and spark1 has 2; write the missing addresses of dgx_vllm_fabric_addresses on "
         r"spark2",
     ),
-    "half a port on both": (given_pair(A[:1], B[:1]), r"1 rails a node, .*half a port is half the bandwidth"),
+    "half a port on both": (
+        given_pair(A[:1], B[:1]),
+        r"1 rail per node, .*one of them carries half the bandwidth",
+    ),
     "no address at all": (
         replica(2, fabric_prefix=""),
         r"spark1, spark2 of replica chat: no address on the fabric",
@@ -104,13 +110,13 @@ CASES: dict[str, tuple[Variables, str]] = {
     ),
     "rails that do not meet": (
         given_pair(b=["203.0.113.2/26", "198.51.100.66/26"]),
-        r"rail 0 is 198.51.100.1/26 on spark1 and 203.0.113.2/26 on spark2, .*take an address of "
+        r"rail 0 is 198.51.100.1/26 on spark1 and 203.0.113.2/26 on spark2, .*give spark2 an address of "
         r"198.51.100.0/26",
     ),
     "management among the rails": (
         replica(2, fabric_prefix="192.0.2.0/24"),
-        r"spark1: the ansible_host 192.0.2.1 lies in the subnet of rail 0 .*the management network can be no "
-        r"rail",
+        r"spark1: the ansible_host 192.0.2.1 is in the subnet of rail 0 .*the management network cannot be "
+        r"a rail",
     ),
     "one machine twice": (
         {**replica(2), "again": {**hosts(1)["spark1"]}},
@@ -124,13 +130,13 @@ CASES: dict[str, tuple[Variables, str]] = {
     "a rank too high": (changed(replica(2), "spark2", rank=2), r"spark2: dgx_vllm_rank is 2, .*from 0 to 1"),
     "no number": (
         changed(replica(2), "spark2", port="http"),
-        r"spark2: dgx_vllm_port is 'http'; give it a whole number",
+        r"spark2: dgx_vllm_port is 'http'; set it to a whole number",
     ),
     "no port": (
         replica(2, master_port=70000),
-        r"spark1: dgx_vllm_master_port is 70000; give it a number from 1 to 65535",
+        r"spark1: dgx_vllm_master_port is 70000; set it to a number from 1 to 65535",
     ),
-    "three ports": (replica(2, fabric_ports=3), r"dgx_vllm_fabric_ports is 3; the machine has two"),
+    "three ports": (replica(2, fabric_ports=3), r"dgx_vllm_fabric_ports is 3, but the machine has two ports"),
     "no executor": (replica(2, executor="dask"), r"dgx_vllm_executor is 'dask'; write one of mp, ray"),
     "one port for two things": (
         replica(2, port=29501),
@@ -140,14 +146,14 @@ CASES: dict[str, tuple[Variables, str]] = {
         replica(2, executor="ray", ray_port=7998),
         r"dgx_vllm_port and Ray's object_manager \(dgx_vllm_ray_port \+ 2\) are both 8000",
     ),
-    "ray's workers": (replica(2, executor="ray", port=10500), r"dgx_vllm_port is 10500, inside 10002-10999"),
+    "ray's workers": (replica(2, executor="ray", port=10500), r"dgx_vllm_port is 10500, within 10002-10999"),
     "a cable for four": (
         replica(4, fabric_kind="direct"),
-        r"4 nodes, and a cable joins two; write .*switch` or .*ring`",
+        r"4 nodes, but a cable joins only two; write .*switch` or .*ring`",
     ),
     "a ring of two": (
         replica(2, fabric_kind="ring"),
-        r"two nodes, which make no ring; write `dgx_vllm_fabric_kind: direct`",
+        r"two nodes, which cannot form a ring; write `dgx_vllm_fabric_kind: direct`",
     ),
     "rings on one prefix": (
         {**replica(4, "a", fabric_kind="ring"), **replica(4, "b", 5, fabric_kind="ring")},
@@ -155,7 +161,7 @@ CASES: dict[str, tuple[Variables, str]] = {
     ),
     "prefix too small": (
         replica(4, fabric_prefix="198.51.100.0/29"),
-        r"198.51.100.0/29 is too small.*give it a /2\d or larger",
+        r"198.51.100.0/29 is too small.*use a /2\d or larger",
     ),
     "no prefix": (
         replica(2, fabric_prefix="fast"),
@@ -163,13 +169,13 @@ CASES: dict[str, tuple[Variables, str]] = {
     ),
     "no address": (
         given_pair(["198.51.100.1", A[1]]),
-        r"'198.51.100.1' has no room for a peer.*write the length",
+        r"'198.51.100.1' has no room for a peer.*write the prefix length",
     ),
     "the network's own address": (given_pair(["198.51.100.0/26", A[1]]), r"own or its broadcast address"),
     "an address that is text": (given_pair("198.51.100.1/26"), r"dgx_vllm_fabric_addresses must be a list"),
     "the name of a host": (
         {**replica(2, "spark9"), **hosts(1, 9)},
-        r"`dgx_vllm_replica: spark9` of spark1, spark2 is the name of a host that serves alone",
+        r"`dgx_vllm_replica: spark9` of spark1, spark2 is the name of a standalone host",
     ),
 }
 
@@ -237,7 +243,7 @@ def test_defaults_alone_are_a_replica_of_one() -> None:
     assert (row["port"], row["peers"], row["rails"], row["address"]) == (DEFAULTS["port"], [], [], "")
 
 
-def test_the_table_has_a_line_a_host() -> None:
+def test_the_table_has_one_line_per_host() -> None:
     lines = rank_table(plan({**replica(2), **hosts(1, 3)})).splitlines()
     assert lines[0].split()[:4] == ["REPLICA", "RANK", "HOST", "HEAD"]
     assert [line.split()[:4] for line in lines[1:]] == [

@@ -1,17 +1,18 @@
-"""Each check's verdicts, and what accepting a failure does."""
+"""Each check's findings, and what accepting a failure does."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS, preflight
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.verdict import Row, numbers
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import numbers
 
 GIB = 2**30
 
 
-def row(node: dict[str, Any], settings: dict[str, Any], check: str) -> Row:
+def row(node: dict[str, Any], settings: dict[str, Any], check: str) -> Finding:
     (found,) = [one for one in preflight(node, settings) if one.check == check]
     assert found.status == "pass" or found.remedy, "what is not a pass names its remedy"
     return found
@@ -25,7 +26,8 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def test_a_healthy_node_passes_everything(node, settings):
-    rows = preflight(node, settings)
+    rows = preflight(node, settings, "spark1")
+    assert {one.where for one in rows} == {"spark1"}
     assert [one.check for one in rows] == list(CHECKS)
     assert {one.status for one in rows} == {"pass"}
 
@@ -62,7 +64,7 @@ CASES = [
     ),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1014-nvidia"]}, {}, "fail", "boots next"),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1008-nvidia"]}, {}, "warn", "1008"),
-    ("docker", {"docker.installed": False}, {}, "warn", "will be installed"),
+    ("docker", {"docker.installed": False}, {}, "warn", "will install Docker"),
     ("docker", {"docker.running": False, "docker.error": "no socket"}, {}, "warn", "no socket"),
     ("docker", {"daemon_json.error": "is not valid JSON: x"}, {}, "fail", "daemon.json"),
     ("docker", {"docker.version": "20.10.24+dfsg1"}, {"gpu_access": "cdi"}, "fail", "25"),
@@ -131,7 +133,7 @@ CASES = [
     ("docker", {"packages": {"docker.io": None}}, {"docker_version": ""}, "pass", "28.2.2"),
     ("exposure", {}, {"host": "0.0.0.0"}, "fail", "dgx_vllm_api_key"),
     ("exposure", {}, {"host": "[::]"}, "fail", "exposure into dgx_vllm_preflight_accept"),
-    ("exposure", {}, {"host": "0.0.0.0", "accept": ["exposure"]}, "warn", "accepted: everybody"),
+    ("exposure", {}, {"host": "0.0.0.0", "accept": ["exposure"]}, "warn", "accepted: everyone"),
     ("exposure", {}, {"host": "0.0.0.0", "api_key_set": True}, "pass", "0.0.0.0"),
     ("exposure", {}, {"host": "spark1.lan"}, "warn", "spark1.lan"),
     ("exposure", {}, {"host": "::1"}, "pass", "::1"),
@@ -140,7 +142,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("check", "different", "asked", "status", "words"), CASES)
-def test_verdicts(node, settings, check, different, asked, status, words):
+def test_findings(node, settings, check, different, asked, status, words):
     for path, value in different.items():
         put(node, path, value)
     found = row(node, {**settings, **asked}, check)
@@ -170,11 +172,18 @@ def test_port(node, settings, port, host, status, words):
     assert words in f"{found.found} {found.reason} {found.remedy}"
 
 
+def test_a_port_that_could_not_be_read_is_a_warning(node, settings):
+    node["port"]["error"] = "ss is not installed"
+    found = row(node, settings, "port")
+    assert (found.status, found.found, found.reason) == ("warn", "8000 not checked", "ss is not installed")
+    assert "iproute2" in found.remedy
+
+
 def test_a_container_that_publishes_the_port_is_named(node, settings):
     node["port"] = held("docker.service", "0.0.0.0")
     node["docker"]["containers"] = [{"name": "web", "image": "x", "ports": "0.0.0.0:8000->80/tcp"}]
     found = row(node, settings, "port")
-    assert (found.status, found.found) == ("fail", "8000 held by container web")
+    assert (found.status, found.found) == ("fail", "8000 used by container web")
     assert "docker stop web" in found.remedy
 
 
@@ -197,7 +206,7 @@ def test_an_unknown_accepted_name_fails(node, settings):
     assert "kernel_module" in last.remedy
 
 
-def test_a_node_that_cannot_be_judged_fails_closed(settings):
+def test_a_node_that_cannot_be_checked_fails_closed(settings):
     rows = preflight({}, settings)
     assert len(rows) == len(CHECKS)
     assert {one.check for one in rows if one.status != "fail"} <= {"exposure"}

@@ -80,7 +80,7 @@ def test_the_names_are_known_to_preflight(node: dict[str, Any], settings: dict[s
     assert [row for row in rows if row["check"] == "accept"] == []
 
 
-def test_what_a_node_does_not_have_yet_is_no_difference(nodes: dict[str, Any]) -> None:
+def test_what_a_node_does_not_have_yet_does_not_differ(nodes: dict[str, Any]) -> None:
     nodes["spark2"]["state"].update(
         image={"present": False, "id": None}, model={"present": False, "commit": "b" * 40}, packages={}
     )
@@ -90,8 +90,8 @@ def test_what_a_node_does_not_have_yet_is_no_difference(nodes: dict[str, Any]) -
 
 def test_images_that_are_built_on_each_node_are_not_compared(nodes: dict[str, Any]) -> None:
     change(nodes, "same_image")
-    for judge in (drift, served_drift):
-        assert "same_image" not in {row.check for row in judge(nodes, {"image_source": "build"})}
+    for compare in (drift, served_drift):
+        assert "same_image" not in {row.check for row in compare(nodes, {"image_source": "build"})}
 
 
 @pytest.mark.parametrize("check", SERVED)
@@ -110,7 +110,7 @@ def test_a_model_in_a_folder_has_no_commit_to_compare(nodes: dict[str, Any]) -> 
     assert {row.status for row in served_drift(nodes, {})} == {"pass"}
 
 
-def test_a_node_alone_has_nothing_to_compare(nodes: dict[str, Any]) -> None:
+def test_a_standalone_node_has_nothing_to_compare(nodes: dict[str, Any]) -> None:
     del nodes["spark2"]
     assert drift(nodes, {}) == []
 

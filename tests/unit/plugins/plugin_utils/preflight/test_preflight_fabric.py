@@ -10,7 +10,10 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netpl
 
 from helpers.machine import Machine
 
-ROW: dict[str, Any] = {"rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}]}
+ROW: dict[str, Any] = {
+    "host": "spark1",
+    "rails": [{"address": "198.51.100.1/26"}, {"address": "198.51.100.65/26"}],
+}
 
 
 def failed(machine: Machine, *interfaces: str) -> list[str]:
@@ -29,6 +32,7 @@ def cabled(spark: Machine) -> Machine:
 def test_a_free_subnet_passes(cabled: Machine) -> None:
     assert preflight_fabric(cabled.read(), ROW) == [
         {
+            "where": "spark1",
             "check": "rails",
             "status": "pass",
             "found": "198.51.100.1/26, 198.51.100.65/26",
@@ -43,7 +47,7 @@ def test_a_named_interface_that_is_missing_or_administers_the_machine(cabled: Ma
         "dgx_vllm_fabric_interfaces names enp9s0, which this machine does not have; correct it."
     ]
     (sentence,) = failed(cabled, "enP7s7")
-    assert sentence.startswith("enP7s7 carries the management network, so it can be no rail")
+    assert sentence.startswith("enP7s7 carries the management network, so it cannot be a rail")
 
 
 @pytest.mark.parametrize("own", ["198.51.100.200/24", "198.51.100.70/32", "198.0.0.9/8"])
@@ -62,7 +66,7 @@ def test_addresses_on_the_rails_themselves_are_what_the_run_replaces(cabled: Mac
     assert failed(cabled) == []
 
 
-def test_a_cable_moved_to_the_other_port_is_no_overlap(cabled: Machine) -> None:
+def test_a_cable_moved_to_the_other_port_does_not_overlap(cabled: Machine) -> None:
     """The interfaces of port 1 still have what the role's own file gave them."""
     old = [cabled.half(1, half, carrier=0) for half in (0, 1)]
     given = ["198.51.100.2/26", "198.51.100.66/26"]
@@ -73,7 +77,7 @@ def test_a_cable_moved_to_the_other_port_is_no_overlap(cabled: Machine) -> None:
     assert failed(cabled) == []
 
 
-def test_a_planned_address_on_a_port_without_a_link_is_no_overlap(cabled: Machine) -> None:
+def test_a_planned_address_on_a_port_without_a_link_does_not_overlap(cabled: Machine) -> None:
     for name in ("enp1s0f0np0", "enP2p1s0f0np0"):
         (cabled.root / f"sys/class/net/{name}/carrier").write_text("0\n")
     cabled.addresses |= {"enp1s0f0np0": ["198.51.100.1/26"], "enP2p1s0f0np0": ["198.51.100.65/26"]}

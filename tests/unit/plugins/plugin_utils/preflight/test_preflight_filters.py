@@ -15,15 +15,15 @@ from ansible_collections.dgx_vllm.spark.plugins.filter.preflight import (
 
 def test_rows_are_plain_data(node, settings):
     rows = preflight(node, settings)
-    assert set(rows[0]) == {"check", "status", "found", "reason", "remedy"}
+    assert set(rows[0]) == {"where", "check", "status", "found", "reason", "remedy"}
     json.dumps(rows)
 
 
 @pytest.mark.parametrize(("state", "given"), [("text", {}), ({}, [])])
 def test_wrong_types_are_refused(state, given):
-    with pytest.raises(AnsibleFilterError, match="preflight wants"):
+    with pytest.raises(AnsibleFilterError, match="preflight needs"):
         preflight(state, given)
-    with pytest.raises(AnsibleFilterError, match="preflight_table wants"):
+    with pytest.raises(AnsibleFilterError, match="preflight_table needs"):
         preflight_table([])
 
 
@@ -54,7 +54,7 @@ def test_findings_follow_with_reason_and_remedy_failures_last(node, settings):
     assert lines[2].split()[:3] == ["spark1", "time_sync", "WARN"]
     assert lines[5].split()[:4] == ["spark1", "architecture", "FAIL", "x86_64"]
     assert "a GB10 is aarch64" in lines[6]
-    assert lines[7].strip() == "-> take this host out of the inventory group"
+    assert lines[7].strip() == "-> remove this host from the inventory group"
 
 
 def test_hosts_with_the_same_finding_share_its_lines(node, settings):
