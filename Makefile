@@ -3,21 +3,21 @@ SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
 .DEFAULT_GOAL := help
-.PHONY: help setup venv bed demo demo-down test test-all lint unit molecule gpu-test image-test lock clean-bed clean
+.PHONY: help setup venv testbed demo demo-down test test-all lint unit molecule gpu-test image-test lock clean-testbed clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo 'Parts of make test-all:'
 	@scripts/test --list
 
-setup: venv bed  ## controller environment, collections, Docker engine, images and services of the test bed
+setup: venv testbed ## controller environment, collections, Docker engine, images and services of the testbed
 
 venv:            ## .venv from requirements.txt, and the collections
 	@scripts/venv
 	@scripts/collections
 
-bed: venv        ## what the simulated nodes share
-	@molecule/shared/bin/bed
+testbed: venv    ## what the simulated nodes share
+	@molecule/shared/bin/testbed
 
 demo: setup      ## one simulated Spark, deployed by site.yml, answering a chat completion
 	@scripts/demo up
@@ -49,8 +49,8 @@ image-test: setup ## the image in wheel mode, really built and tried
 lock: venv       ## requirements.txt from requirements.in, and the lanes' own
 	@scripts/lock
 
-clean-bed:       ## remove nodes, services, images and caches of the test bed; stop the Docker engine if we started it
+clean-testbed:   ## remove nodes, services, images and caches of the testbed; stop the Docker engine if we started it
 	@molecule/shared/bin/clean
 
-clean: clean-bed ## the same, and .venv and the collections
+clean: clean-testbed ## the same, and .venv and the collections
 	@rm -rf .venv .collections/.made-from .collections/ansible_collections/ansible .collections/ansible_collections/community

@@ -1,6 +1,6 @@
 """Runs inside an image with a real vLLM: what do its own selectors choose on a GPU of capability 12.1?
 
-The platform that says 12.1 is the test bed's (molecule/shared/sim/gb10.py, mounted as /sim/gb10.py). Prints one line
+The platform that says 12.1 is the testbed's (molecule/shared/sim/gb10.py, mounted as /sim/gb10.py). Prints one line
 `RESULT {case: {"linear": kernel, "moe": backend, "markers": ["linear", "moe"]}}`. Not a test by itself.
 """
 

@@ -31,11 +31,11 @@ def need_docker() -> None:
 
 
 def vllm_cpu() -> str:
-    """The test bed's image of vLLM's CPU build, which `make bed` makes."""
+    """The testbed's image of vLLM's CPU build, which `make testbed` makes."""
     need_docker()
     names = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "dgx-vllm-test/vllm-cpu").stdout.split()
     if not names:
-        pytest.skip("the test bed's vLLM image is not here: run `make bed`")
+        pytest.skip("the testbed's vLLM image is not here: run `make testbed`")
     return names[0]
 
 

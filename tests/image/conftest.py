@@ -14,7 +14,7 @@ from helpers import vllm_sources
 def pytest_configure(config: pytest.Config) -> None:
     """Markers of this directory."""
     config.addinivalue_line("markers", "slow: takes more than a few seconds or fetches much")
-    config.addinivalue_line("markers", "bed: runs containers of the test bed's images")
+    config.addinivalue_line("markers", "testbed: runs containers of the testbed's images")
     config.addinivalue_line("markers", "all_versions: every vLLM release that the patcher knows")
 
 

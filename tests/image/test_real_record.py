@@ -6,7 +6,7 @@ import pytest
 
 from helpers import images
 
-pytestmark = [pytest.mark.bed, pytest.mark.slow]
+pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 SITE = "/opt/venv/lib/python3.11/site-packages"
 #: vLLM takes the CPU for its platform when its version says so.
 PREPARE = (

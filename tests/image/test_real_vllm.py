@@ -8,7 +8,7 @@ import pytest
 
 from helpers import images
 
-pytestmark = [pytest.mark.bed, pytest.mark.slow]
+pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 ROOT = "$(python3 -c 'import importlib.util as u; print(u.find_spec(\"vllm\").origin[:-17])')"
 
 

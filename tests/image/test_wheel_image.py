@@ -11,7 +11,7 @@ import pytest
 from helpers import images
 from helpers.cyclonedx import valid
 
-pytestmark = [pytest.mark.bed, pytest.mark.slow]
+pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 VERSION = "0.33.0"
 #: nvcc of the wheels builds for the GB10 and links, as FlashInfer will ask it to.
 COMPILE = r"""

@@ -1,4 +1,4 @@
-"""What a deployed Spark must be like; run after the deployment and again after a reboot."""
+"""A deployed Spark; run after the deployment and again after a reboot."""
 
 from __future__ import annotations
 
@@ -9,26 +9,21 @@ from typing import Any
 
 import pytest
 
-KEY = "api-key-for-tests-only"
-SECRETS = (KEY, "registry-word-for-tests")
-MARKERS = (
-    "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers",
-    "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers",
-)
+from testlib.node import KEY, MARKERS, REGISTRY_PASSWORD, UNIT
+
 CONFIGS = "/app/vllm/vllm/model_executor/layers/fused_moe/configs/"
-UNIT = "dgx-vllm.service"
 
 
 @pytest.fixture(scope="module")
 def log(host: Any) -> str:
-    """The container's log, as the mission's documentation reads it."""
+    """The container's log, as an operator reads it."""
     return str(host.run("docker logs dgx-vllm 2>&1").stdout)
 
 
 @pytest.fixture(scope="module")
 def container(host: Any) -> dict[str, Any]:
-    found: list[dict[str, Any]] = json.loads(host.check_output("docker inspect dgx-vllm"))
-    return found[0]
+    inspected: dict[str, Any] = host.docker("dgx-vllm").inspect()
+    return inspected
 
 
 def request(host: Any, path: str, body: dict[str, Any] | None = None, key: str = KEY) -> tuple[int, Any]:
@@ -83,7 +78,7 @@ def test_moe_config_is_there_and_loaded(host: Any, log: str) -> None:
 def test_model_list_needs_the_key(host: Any) -> None:
     status, models = request(host, "/v1/models")
     assert status == 200
-    assert [model["id"] for model in models["data"]] == ["bed/tiny-moe-fp8"]
+    assert [model["id"] for model in models["data"]] == ["testbed/tiny-moe-fp8"]
     assert request(host, "/v1/models", key="wrong")[0] == 401
 
 
@@ -92,7 +87,7 @@ def test_chat_completion(host: Any) -> None:
         host,
         "/v1/chat/completions",
         {
-            "model": "bed/tiny-moe-fp8",
+            "model": "testbed/tiny-moe-fp8",
             "temperature": 0,
             "max_tokens": 8,
             "messages": [{"role": "user", "content": "Say something."}],
@@ -111,7 +106,7 @@ def test_files_have_their_modes(host: Any) -> None:
     assert host.file("/etc/dgx-vllm").mode == 0o755
 
 
-@pytest.mark.parametrize("secret", SECRETS, ids=["api-key", "registry-password"])
+@pytest.mark.parametrize("secret", (KEY, REGISTRY_PASSWORD), ids=["api-key", "registry-password"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -126,5 +121,5 @@ def test_files_have_their_modes(host: Any) -> None:
 )
 def test_no_secret_is_shown(host: Any, command: str, secret: str) -> None:
     shown = host.run(command).stdout
-    assert shown, "the command printed nothing: there was nothing to look through"
+    assert shown, "the command printed nothing, so this test proves nothing"
     assert secret not in shown

@@ -1,47 +1,49 @@
-"""Fixtures of the fabric scenario: an operator with a checkout, and the two machines."""
+"""The shared fixtures, and what this scenario's machines have besides: two by name, their folders, their cables."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from machines import HOSTS, Cables, Patient
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared/testlib"))
+from testlib.node import SECRETS, Node, connect
+from testlib.runs import Operator, environment
 
-from machines import HOSTS, INVENTORY, Cables, Patient
-from node import SECRETS, Node, connect
-from runs import Operator, environment
+pytest_plugins = ["testlib.fixtures"]
 
 
 @pytest.fixture(scope="session")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+def operator(inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """Runs playbooks against the two machines."""
-    return Patient(INVENTORY, tmp_path_factory.mktemp("operator"), list(SECRETS))
+    return Patient(inventory, tmp_path_factory.mktemp("operator"), list(SECRETS))
 
 
 @pytest.fixture(scope="session")
-def nodes() -> dict[str, Node]:
+def nodes(inventory: Path) -> dict[str, Node]:
     """The machines by name."""
-    return {host: connect(INVENTORY, host) for host in HOSTS}
+    return {host: connect(inventory, host) for host in HOSTS}
 
 
 @pytest.fixture(scope="session")
-def places() -> dict[str, str]:
-    """What the inventory says about the bed: the folder of each machine and the address of its ssh."""
-    wanted = "{{ {'folder': bed_cache ~ '/machines/' ~ bed_machine, 'ssh': ansible_host} | to_json }}"
+def places(inventory: Path) -> dict[str, str]:
+    """What the inventory says about the testbed: the folder of each machine and the address of its ssh."""
+    expression = (
+        "{{ {'folder': testbed_cache ~ '/machines/' ~ testbed_machine, 'ssh': ansible_host} | to_json }}"
+    )
     done = subprocess.run(
-        ["ansible", "all", "-i", str(INVENTORY), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
+        ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={expression}"],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )  # fmt: skip
-    found: dict[str, str] = {}
+    by_host: dict[str, str] = {}
     for part in done.stdout.split(" | SUCCESS => ")[1:]:
-        told = json.loads(part[: part.rindex("}") + 1])["msg"]
-        told = json.loads(told) if isinstance(told, str) else told
-        found |= {f"{told['folder'].rpartition('-')[2]} {name}": value for name, value in told.items()}
-    return found
+        message = json.loads(part[: part.rindex("}") + 1])["msg"]
+        values = json.loads(message) if isinstance(message, str) else message
+        host = values["folder"].rpartition("-")[2]
+        by_host |= {f"{host} {name}": value for name, value in values.items()}
+    return by_host
 
 
 @pytest.fixture(scope="session")

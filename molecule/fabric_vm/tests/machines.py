@@ -1,4 +1,4 @@
-"""The two machines and what lies between them: their facts, their cables, and whether ssh leads to them."""
+"""The two machines and their connections: their facts, their cables, and whether ssh reaches them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node import Node
-from runs import Operator, Run, environment
+from testlib.node import Node
+from testlib.runs import Operator, Run, environment
 
 INVENTORY = Path(__file__).resolve().parents[1] / "inventory"
 HOSTS = ("spark1", "spark2")
@@ -33,7 +33,7 @@ Facts = dict[str, Any]
 
 
 class Patient(Operator):
-    """An operator who knows that 5000 messages take emulated machines a minute, and measures with 300."""
+    """An operator who measures with 300 messages: emulated machines need a minute for 5000."""
 
     @property
     def habits(self) -> dict[str, Any]:
@@ -41,14 +41,14 @@ class Patient(Operator):
 
 
 def fabric(host: str) -> Facts:
-    """What the module dgx_vllm_fabric reads on a machine, asked as an operator would ask it."""
-    wanted = json.dumps({"interfaces": list(RAILS), "timeout": 0})
+    """What the module dgx_vllm_fabric reads on a machine, called as an operator would call it."""
+    arguments = json.dumps({"interfaces": list(RAILS), "timeout": 0})
     done = subprocess.run(
-        ["ansible", host, "-i", str(INVENTORY), "-m", "dgx_vllm.spark.dgx_vllm_fabric", "-a", wanted],
+        ["ansible", host, "-i", str(INVENTORY), "-m", "dgx_vllm.spark.dgx_vllm_fabric", "-a", arguments],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )  # fmt: skip
-    found: Facts = json.loads(done.stdout.partition("=>")[2])["fabric"]
-    return found
+    facts: Facts = json.loads(done.stdout.partition("=>")[2])["fabric"]
+    return facts
 
 
 def changed(run: Run) -> dict[str, int]:
@@ -58,23 +58,23 @@ def changed(run: Run) -> dict[str, int]:
 
 def addresses(node: Node) -> dict[str, tuple[str, ...]]:
     """Interface -> its IPv4 addresses, management included."""
-    told = json.loads(node.sh("ip -json -4 address show"))
+    links = json.loads(node.sh("ip -json -4 address show"))
     return {
-        one["ifname"]: tuple(f"{info['local']}/{info['prefixlen']}" for info in one["addr_info"])
-        for one in told
-        if one["addr_info"]
+        link["ifname"]: tuple(f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"])
+        for link in links
+        if link["addr_info"]
     }
 
 
 def address(host: str, rail: int) -> str:
-    """A rail's planned address without its length."""
+    """A rail's planned address without its prefix length."""
     return PLANNED[host][rail].partition("/")[0]
 
 
 def jumbo_ping(node: Node, source: str, target: str) -> str:
-    """What ping says about packets of 9000 bytes that nothing on the way may cut up."""
-    words = ["ping", "-M", "do", "-s", "8972", "-c", "3", "-i", "0.3", "-W", "5", "-I", source, target]
-    return str(node.host.run(shlex.join(words)).stdout)
+    """The output of ping for packets of 9000 bytes that may not be fragmented."""
+    command = ["ping", "-M", "do", "-s", "8972", "-c", "3", "-i", "0.3", "-W", "5", "-I", source, target]
+    return str(node.host.run(shlex.join(command)).stdout)
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Cables:
 
     @contextmanager
     def out(self, rail: int) -> Iterator[None]:
-        """The cable of a rail out of its port, and in again at the end."""
+        """Unplug the cable of a rail, and plug it in again at the end."""
         self._tell("set_link", name=f"nic-rail{rail}", up=False)
         try:
             yield
@@ -105,7 +105,7 @@ class Cables:
 
 
 def greets(host: str, port: int, limit: float = 8) -> bool:
-    """Whether ssh's greeting comes back: QEMU takes the connection for a machine that is deaf, too."""
+    """Whether ssh's greeting arrives: QEMU accepts the connection even if the machine does not answer."""
     try:
         with socket.create_connection((host, port), timeout=limit) as line:
             line.settimeout(limit)
@@ -116,7 +116,7 @@ def greets(host: str, port: int, limit: float = 8) -> bool:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[list[float]]:
-    """Asks for ssh's greeting all the time; gives the moments (seconds from the start) at which none came."""
+    """Ask for ssh's greeting every second; gives the moments (seconds from the start) at which none arrived."""
     dark: list[float] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The gate between two machines: a real figure, and the sentence for each thing that it exists to catch."""
+"""The gate between two machines: a real measurement, and the message for each fault that it exists to find."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from machines import HOSTS, NETPLAN, RAILS, Cables, address, changed, jumbo_ping
-from node import Node
-from runs import Operator
+
+from testlib.node import Node
+from testlib.runs import Operator
 
 GATE = "playbooks/fabric.yml"
 LOW = {"rail_gbits": 0.01, "degraded_gbits": 0.005, "port_gbits": 0.02}
@@ -16,8 +17,8 @@ LOW = {"rail_gbits": 0.01, "degraded_gbits": 0.005, "port_gbits": 0.02}
 
 def findings(operator: Operator, check: str) -> list[dict[str, Any]]:
     """The findings of one check in the report that the gate wrote."""
-    found = json.loads((operator.folder / "fabric.json").read_text(encoding="utf-8"))
-    rows = found["findings"] if isinstance(found, dict) else found
+    content = json.loads((operator.folder / "fabric.json").read_text(encoding="utf-8"))
+    rows = content["findings"] if isinstance(content, dict) else content
     return [row for row in rows if row["check"] == check]
 
 
@@ -36,8 +37,8 @@ def test_gate_measures_real_rdma_on_both_rails(operator: Operator) -> None:
     assert [row["status"] for row in findings(operator, "jumbo_ping")] == ["pass", "pass"]
 
 
-def test_second_run_is_held_against_the_first(operator: Operator) -> None:
-    """The figures that the gate kept, ten times as high as they were: no emulated rail reaches them again."""
+def test_second_run_is_compared_with_the_first(operator: Operator) -> None:
+    """The recorded results, multiplied by ten: no emulated rail reaches them."""
     history = Path(operator.habits["dgx_vllm_report_dir"]) / "fabric-history/pair.json"
     runs = json.loads(history.read_text(encoding="utf-8"))
     kept = runs[-1]["figures"]
@@ -47,8 +48,8 @@ def test_second_run_is_held_against_the_first(operator: Operator) -> None:
     operator.succeed(GATE, fabric_json=report(operator))
     rows = findings(operator, "trend")
     assert [row["status"] for row in rows] == ["warn", "warn"]
-    told = {row["found"].partition(" -> ")[0] for row in rows}
-    assert told == {f"{name}: {10 * value:.1f}" for name, value in kept.items()}
+    previous = {row["found"].partition(" -> ")[0] for row in rows}
+    assert previous == {f"{name}: {10 * value:.1f}" for name, value in kept.items()}
     assert all(f"since {runs[-1]['time']}" in row["reason"] for row in rows)
     assert len(json.loads(history.read_text(encoding="utf-8"))) == len(runs) + 1
 
@@ -60,7 +61,7 @@ def test_gate_fails_at_a_speed_it_cannot_reach(operator: Operator) -> None:
     assert "run it again on idle machines" in run.message
 
 
-def test_gate_tells_of_an_mtu_of_1500_at_one_end(operator: Operator, nodes: dict[str, Node]) -> None:
+def test_gate_reports_an_mtu_of_1500_at_one_end(operator: Operator, nodes: dict[str, Node]) -> None:
     nodes["spark2"].sh(f"ip link set dev {RAILS[0]} mtu 1500")
     run = operator.fail(GATE)
     assert f"spark2 {RAILS[0]} has MTU 1500" in run.message
@@ -69,21 +70,21 @@ def test_gate_tells_of_an_mtu_of_1500_at_one_end(operator: Operator, nodes: dict
     assert "run site.yml with the tag fabric" in run.message
 
 
-def test_stage_mends_that_mtu(operator: Operator, nodes: dict[str, Node]) -> None:
+def test_stage_corrects_that_mtu(operator: Operator, nodes: dict[str, Node]) -> None:
     run = operator.succeed("site.yml", "--tags", "fabric")
     assert changed(run)["spark1"] == 0 < changed(run)["spark2"]
-    assert nodes["spark2"].sh(f"cat /sys/class/net/{RAILS[0]}/mtu") == "9000"
-    told = jumbo_ping(nodes["spark1"], address("spark1", 0), address("spark2", 0))
-    assert " 0% packet loss" in told, told
+    assert nodes["spark2"].text(f"/sys/class/net/{RAILS[0]}/mtu") == "9000"
+    output = jumbo_ping(nodes["spark1"], address("spark1", 0), address("spark2", 0))
+    assert " 0% packet loss" in output, output
 
 
-def test_gate_tells_of_a_cable_that_is_out(
+def test_gate_reports_a_cable_that_is_unplugged(
     operator: Operator, nodes: dict[str, Node], cables: Cables
 ) -> None:
     with cables.out(rail=1):
-        nodes["spark2"].wait_for(f"grep -q 0 /sys/class/net/{RAILS[1]}/carrier", 20)
+        nodes["spark2"].wait_for_text(f"/sys/class/net/{RAILS[1]}/carrier", "0", 20)
         run = operator.fail(GATE)
-    nodes["spark2"].wait_for(f"grep -q 1 /sys/class/net/{RAILS[1]}/carrier", 20)
+    nodes["spark2"].wait_for_text(f"/sys/class/net/{RAILS[1]}/carrier", "1", 20)
     assert f"spark2 {RAILS[1]} has no link" in run.message
     assert "plug the cable in at both ends" in run.message
     assert nodes["spark2"].host.file(NETPLAN).exists

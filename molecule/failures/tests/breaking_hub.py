@@ -1,8 +1,8 @@
-"""The bed's hub with one larger model, for downloads that break off; runs on the node beside hub.py and model.py.
+"""The testbed's hub with one larger model, for interrupted downloads; runs on the node, next to hub.py and model.py.
 
-breaking_hub.py ROOT PORT drop|die|whole: makes the model bed/large-bf16 under ROOT and serves it. After 30 MiB of a
-file `drop` closes that connection, once; `die` ends the whole hub; `whole` does neither. What was asked for, file and
-range, is kept in ROOT/../asked.
+breaking_hub.py ROOT PORT drop|die|whole: makes the model testbed/large-bf16 under ROOT and serves it. After 30 MiB of a
+file `drop` closes that connection, once; `die` ends the whole hub; `whole` does neither. Each request, file and range,
+is recorded in ROOT/../requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BreakingHub(hub.Hub):
 
     def send_file(self, folder: Path, name: str, body: bool) -> None:
         if body:
-            with (self.root.parent / "asked").open("a", encoding="utf-8") as log:
+            with (self.root.parent / "requests").open("a", encoding="utf-8") as log:
                 print(name, self.headers.get("Range", "all"), file=log)
             if self.how != "whole":
                 self.wfile = Leaky(self.wfile, 30 * MIB, self.how)  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class Leaky:
 
 
 def main(root: Path, port: int, how: str) -> None:
-    folder = root / "bed/large-bf16/main"
+    folder = root / "testbed/large-bf16/main"
     if not folder.is_dir():
         model.write_repository(folder, model.dense_config())
         (folder / "model.safetensors").unlink()

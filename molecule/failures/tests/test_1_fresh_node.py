@@ -1,20 +1,21 @@
-"""A node without Docker: what the role refuses before it changes anything, and installations that break off.
+"""A node without Docker: what the role refuses before it changes anything, and installations that fail.
 
-In the order of the file; the last test is the corrected run, which heals the node whatever the others left.
+In the order of the file; the last test is the corrected run, which repairs the node whatever the others left.
 """
 
 from __future__ import annotations
 
 import pytest
-from node import HUB_TOKEN, Node, differences, watching
 from refusal import Refusal, refused
-from runs import Operator
+
+from testlib.node import HUB_TOKEN, Node, differences, watching
+from testlib.runs import Operator
 
 GPU = "/etc/sim-gpu.conf"
 COMMANDS = (
     "docker pull",
     "docker login",
-    "hf download bed/tiny",
+    "hf download testbed/tiny",
     "docker run --rm --name=dgx-vllm",
     "vllm serve",
 )
@@ -37,32 +38,32 @@ REFUSALS = {
     "not a GB10": Refusal(
         ("spark1: gpu: NVIDIA L40S (capability 8.9).", "does not show an NVIDIA GB10 with compute capability 12.1",
          "remove this host from the inventory group"),
-        breaks=f"sed -i.bed -e 's/^NAME=.*/NAME=NVIDIA L40S/' -e 's/^COMPUTE_CAP=.*/COMPUTE_CAP=8.9/' {GPU}",
-        mends=f"mv {GPU}.bed {GPU}",
+        breaks=f"sed -i.testbed -e 's/^NAME=.*/NAME=NVIDIA L40S/' -e 's/^COMPUTE_CAP=.*/COMPUTE_CAP=8.9/' {GPU}",
+        restores=f"mv {GPU}.testbed {GPU}",
     ),
     "no driver": Refusal(
         ("spark1: gpu: no GPU.", "couldn't communicate with the NVIDIA driver", "install this system's NVIDIA driver"),
-        breaks=f"sed -i.bed 's/^DEVICES=.*/DEVICES=0/' {GPU}; /usr/local/sbin/sim-gpu-nodes",
-        mends=f"mv {GPU}.bed {GPU}; /usr/local/sbin/sim-gpu-nodes",
+        breaks=f"sed -i.testbed 's/^DEVICES=.*/DEVICES=0/' {GPU}; /usr/local/sbin/sim-gpu-nodes",
+        restores=f"mv {GPU}.testbed {GPU}; /usr/local/sbin/sim-gpu-nodes",
     ),
     "driver on the deny list": Refusal(
         ("spark1: driver: 590.44.01.", "dgx_vllm_driver_denied contains 590.*",
          "install a driver that is not on the list"),
-        breaks=f"sed -i.bed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
-        mends=f"mv {GPU}.bed {GPU}",
+        breaks=f"sed -i.testbed 's/^DRIVER=.*/DRIVER=590.44.01/' {GPU}",
+        restores=f"mv {GPU}.testbed {GPU}",
     ),
     "disk full": Refusal(
         ("spark1: disk_models:", "free on /mnt.", "free space on /mnt",
          "the model needs 1.0 GiB at /mnt/models (dgx_vllm_min_free_models_gib)"),
         {"models_dir": "/mnt/models"},
         breaks="mount -t tmpfs -o size=1m tmpfs /mnt",
-        mends="umount /mnt",
+        restores="umount /mnt",
     ),
     "port taken": Refusal(
         ("spark1: port: 8000 used by python3 (pid", "web.service)", "the server cannot listen on its port",
          "free it (systemctl stop web.service) or set dgx_vllm_port"),
         breaks=f"systemd-run -q --unit web {LISTENER}; until curl -so /dev/null 127.0.0.1:8000; do sleep 0.2; done",
-        mends="systemctl stop web.service",
+        restores="systemctl stop web.service",
     ),
 }  # fmt: skip
 
@@ -82,12 +83,12 @@ def test_docker_version_that_no_repository_has(operator: Operator, node: Node) -
     assert not differences(before, node.snapshot())
 
 
-def test_key_with_another_fingerprint(operator: Operator, node: Node) -> None:
+def test_key_with_an_unexpected_fingerprint(operator: Operator, node: Node) -> None:
     run = operator.fail(toolkit_repo_key_fingerprint="0123456789ABCDEF0123456789ABCDEF01234567")
     assert "does not have the fingerprint 0123456789ABCDEF0123456789ABCDEF01234567" in run.message
     assert "check the address, or set dgx_vllm_toolkit_repo_key_fingerprint" in run.message
-    trusted = node.sh("ls /etc/apt/keyrings /etc/apt/sources.list.d")
-    assert "nvidia" not in trusted
+    folders = [node.host.file(f"/etc/apt/{name}").listdir() for name in ("keyrings", "sources.list.d")]
+    assert not [file for files in folders for file in files if "nvidia" in file]
 
 
 def test_toolkit_version_that_no_repository_has(operator: Operator, node: Node) -> None:
@@ -98,12 +99,12 @@ def test_toolkit_version_that_no_repository_has(operator: Operator, node: Node) 
 
 
 def test_corrected_run_deploys(operator: Operator, node: Node) -> None:
-    """The corrected run heals the node; meanwhile no command line on it holds a secret, the download's included."""
+    """The corrected run deploys the node; no command line on it holds a secret, that of the download included."""
     with watching(node) as commands:
         run = operator.succeed(hf_token=HUB_TOKEN)
-        seen = commands()
-    missed = [part for part in COMMANDS if not any(part in line for line in seen)]
-    assert not missed, f"these were not seen, so this test proves nothing about them: {missed}"
-    assert not operator.leaks(seen)
+        lines = commands()
+    missed = [part for part in COMMANDS if not any(part in line for line in lines)]
+    assert not missed, f"these commands were not recorded, so this test proves nothing about them: {missed}"
+    assert not operator.leaks(lines)
     assert node.completes()
     assert run.counts["failed"] == 0

@@ -1,4 +1,4 @@
-"""Releases that start and are not healthy: each is found out, and the release before is put back into service."""
+"""Releases that start and are not healthy: each is detected, and the previous release is put back into service."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from node import UNIT, Node
-from runs import Operator
 
-REGISTRY = "registry.bed.test:5000"
+from testlib.node import UNIT, Node
+from testlib.runs import Operator
+
+REGISTRY = "registry.testbed.test:5000"
 CONFIG = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 
 
 @dataclass(frozen=True)
 class BadRelease:
-    """Variables that make a release that is not healthy, and the parts of the sentence about it."""
+    """Variables that make a release that is not healthy, and the parts of the message about it."""
 
-    sentence: tuple[str, ...]
+    message: tuple[str, ...]
     variables: dict[str, Any] = field(default_factory=dict)
 
 
@@ -35,30 +36,30 @@ BAD = {
     "MoE config for another shape": BadRelease(
         ("moe_config_file: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is missing from",
          "other shapes have E=", CONFIG, "or set dgx_vllm_moe_config_required to false"),
-        {"model": "bed/other-shape-fp8"},
+        {"model": "testbed/other-shape-fp8"},
     ),
     "model that cannot load": BadRelease(
         (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model from"),
-        # With a new key: the release that comes back is asked with the one it has.
-        {"model": "bed/unloadable", "api_key": "new-api-key-for-tests-only"},
+        # With a new key: the previous release is queried with its own.
+        {"model": "testbed/unloadable", "api_key": "new-api-key-for-tests-only"},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
-def test_release_before_comes_back(operator: Operator, node: Node, case: BadRelease) -> None:
-    good, unit = node.current, node.sh(f"sha256sum /etc/systemd/system/{UNIT}")
+def test_previous_release_comes_back(operator: Operator, node: Node, case: BadRelease) -> None:
+    good, unit = node.current, node.host.file(f"/etc/systemd/system/{UNIT}").sha256sum
     run = operator.fail(**case.variables)
-    missing = [part for part in case.sentence if part not in run.message]
+    missing = [part for part in case.message if part not in run.message]
     assert not missing, f"the message lacks {missing}: {run.message}"
     assert f"Release {good} is back in service and healthy." in run.message
     assert node.current == good
-    assert node.sh(f"sha256sum /etc/systemd/system/{UNIT}") == unit
+    assert node.host.file(f"/etc/systemd/system/{UNIT}").sha256sum == unit
     assert node.completes()
 
 
 def test_corrected_run_keeps_the_server(operator: Operator, node: Node) -> None:
-    """It only records what it found about the run that the rollback began; the run after it changes nothing."""
+    """It only records the health of the server that the rollback started; the next run changes nothing."""
     invocation = node.property("InvocationID")
     operator.succeed()
     assert operator.succeed().counts["changed"] == 0

@@ -1,9 +1,9 @@
-"""What happens to a deployed node from outside, and what puts it right: the next run, or systemd."""
+"""What happens to a deployed node from outside, and what repairs it: the next run, or systemd."""
 
 from __future__ import annotations
 
-from node import UNIT, Node
-from runs import Operator
+from testlib.node import UNIT, Node, wait_until
+from testlib.runs import Operator
 
 FILE = f"/etc/systemd/system/{UNIT}"
 ENVIRONMENT = "/etc/dgx-vllm/current/vllm.env"
@@ -12,20 +12,21 @@ ENVIRONMENT = "/etc/dgx-vllm/current/vllm.env"
 def test_server_that_is_killed_comes_back(node: Node) -> None:
     before, restarts = node.property("InvocationID"), int(node.property("NRestarts"))
     node.sh("docker kill dgx-vllm")
-    node.wait_for(f"test $(systemctl show --value -p NRestarts {UNIT}) -gt {restarts}")
+    wait_until(lambda: int(node.property("NRestarts")) > restarts, "systemd restarts the server")
     node.wait_for("curl -sf http://127.0.0.1:8000/health")
     assert node.property("InvocationID") != before
     assert node.completes()
 
 
-def test_files_changed_by_hand_are_put_right(operator: Operator, node: Node) -> None:
-    unit, environment = node.sh(f"sha256sum {FILE}"), node.sh(f"sha256sum {ENVIRONMENT}")
+def test_files_changed_by_hand_are_restored(operator: Operator, node: Node) -> None:
+    before = [node.host.file(path).sha256sum for path in (FILE, ENVIRONMENT)]
     node.sh(f"sed -i 's/^RestartSec=.*/RestartSec=1/' {FILE}")
     node.sh(f"echo MAX_NUM_SEQS=1 >> {ENVIRONMENT}; chmod 0644 {ENVIRONMENT}")
     run = operator.succeed()
     assert run.counts["changed"] > 0
-    assert (node.sh(f"sha256sum {FILE}"), node.sh(f"sha256sum {ENVIRONMENT}")) == (unit, environment)
-    assert node.sh(f"stat -Lc '%a %U:%G' {ENVIRONMENT}") == "600 root:root"
+    assert [node.host.file(path).sha256sum for path in (FILE, ENVIRONMENT)] == before
+    file = node.file(ENVIRONMENT)
+    assert (file.mode, file.user, file.group) == (0o600, "root", "root")
     assert node.property("NeedDaemonReload") == "no"
     assert node.completes()
 
@@ -35,19 +36,19 @@ def test_restarts_are_bounded(operator: Operator, node: Node) -> None:
     good = node.current
     run = operator.fail(
         given={"dgx_vllm_rollback_on_failure": "false"},
-        model="bed/unloadable",
+        model="testbed/unloadable",
         restart_delay=1,
         restart_limit=1,
     )
     assert "This vLLM does not know the model's architecture" in run.message
     assert "back in service" not in run.message
-    node.wait_for(f"test $(systemctl show --value -p ActiveState {UNIT}) = failed")
+    wait_until(lambda: node.property("ActiveState") == "failed", "the unit has failed")
     assert int(node.property("NRestarts")) <= 2
     assert "Start request repeated too quickly" in node.sh(f"journalctl --no-pager -n 50 -u {UNIT}")
     assert node.current == good
 
 
-def test_corrected_run_heals_a_unit_that_gave_up(operator: Operator, node: Node) -> None:
+def test_corrected_run_repairs_a_unit_that_gave_up(operator: Operator, node: Node) -> None:
     operator.succeed()
     assert node.property("ActiveState") == "active"
     assert node.completes()

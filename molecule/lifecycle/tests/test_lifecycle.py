@@ -1,44 +1,44 @@
-"""From a bare machine over several releases back to the bare machine, in the order of the file."""
+"""From a bare machine through several releases back to the bare machine, in the order of the file."""
 
 from __future__ import annotations
 
 import pytest
-from node import UNIT, Node, Snapshot, differences
-from runs import PROJECT, Operator
+
+from testlib.node import UNIT, Node, Snapshot, differences
+from testlib.runs import PROJECT, Operator
 
 ARCHIVE = "/var/tmp/dgx-vllm.tar"
-LOADED = "bed/dgx-vllm:1.0"
-CPU_BASE = "registry.bed.test:5000/vllm-cpu:0.32.0"
-BASE = "bed/vllm-simulated:0.32.0"
-# The image context puts /opt/venv/bin first, so the simulated `vllm` has to stand there when it comes from the base.
+LOADED = "testbed/dgx-vllm:1.0"
+CPU_BASE = "registry.testbed.test:5000/vllm-cpu:0.32.0"
+BASE = "testbed/vllm-simulated:0.32.0"
+# The image context puts /opt/venv/bin first, so the simulated `vllm` has to be there if it comes from the base.
 UNDER_THE_PATCH = """
 RUN mv /opt/venv/bin/vllm /opt/sim/vllm-cpu && ln -s /opt/sim/vllm /opt/venv/bin/vllm \\
  && sed -i 's|^VLLM = .*|VLLM = "/opt/sim/vllm-cpu"|' /opt/sim/vllm
 """
 NOISE = ("server", "folders")
-ANSIBLES_OWN = {".ansible", ".ansible_async"}
-"""Sections of a snapshot that need not be equal after an uninstallation; `folders` is looked at by name."""
+OF_ANSIBLE = {".ansible", ".ansible_async"}
+"""Sections of a snapshot that may differ after an uninstallation; `folders` is compared by name."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def found(node: Node) -> Snapshot:
+def bare(node: Node) -> Snapshot:
     """The machine before the first run."""
     return node.snapshot()
 
 
 @pytest.fixture(scope="module")
 def releases() -> dict[str, str]:
-    """Releases by the name that the tests give them."""
+    """Releases by their names in these tests."""
     return {}
 
 
 def serving(node: Node) -> dict[str, str]:
     """The environment of the running server."""
-    lines = node.sh("docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' dgx-vllm").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    return dict(item.split("=", 1) for item in node.container["Config"]["Env"] if "=" in item)
 
 
-def test_first_release_has_none_before_it(operator: Operator, node: Node, releases: dict[str, str]) -> None:
+def test_first_release_has_no_previous_one(operator: Operator, node: Node, releases: dict[str, str]) -> None:
     operator.succeed()
     releases["first"] = node.current
     run = operator.fail("playbooks/rollback.yml")
@@ -50,7 +50,7 @@ def test_second_release(operator: Operator, node: Node, releases: dict[str, str]
     operator.succeed(max_num_seqs=3)
     releases["second"] = node.current
     assert releases["second"] != releases["first"]
-    assert node.sh("basename $(readlink /etc/dgx-vllm/previous)") == releases["first"]
+    assert node.release("previous") == releases["first"]
     assert serving(node)["MAX_NUM_SEQS"] == "3"
 
 
@@ -77,12 +77,12 @@ def test_load_mode_names_what_is_wrong_with_the_archive(operator: Operator, node
 
 
 def test_load_mode(operator: Operator, node: Node) -> None:
-    """From an archive that `docker save` wrote; the name is taken away, so that only the archive has it."""
-    image = node.sh("docker inspect -f '{{.Image}}' dgx-vllm")
+    """From an archive that `docker save` wrote; the tag is removed, so that only the archive has it."""
+    image = node.container["Image"]
     node.sh(f"docker tag {image} {LOADED}; docker save -o {ARCHIVE} {LOADED}; docker rmi {LOADED}")
     loaded = {"image_source": "load", "image": LOADED, "image_archive": ARCHIVE}
     operator.succeed(**loaded)
-    assert node.sh("docker inspect -f '{{.Config.Image}}' dgx-vllm") == LOADED
+    assert node.container["Config"]["Image"] == LOADED
     assert node.completes()
     assert operator.succeed(**loaded).counts["changed"] == 0
     node.sh(f"rm {ARCHIVE}")
@@ -96,8 +96,8 @@ def test_build_mode(operator: Operator, node: Node) -> None:
     node.sh(f"docker build -q -t {BASE} --build-arg BASE={CPU_BASE} /var/tmp/base; rm -r /var/tmp/base")
     built = {"image_source": "build", "image": "dgx-vllm", "image_build_base": BASE}
     operator.succeed(**built)
-    assert node.sh("docker inspect -f '{{.Config.Image}}' dgx-vllm").startswith("dgx-vllm:")
-    log = node.sh("docker logs dgx-vllm 2>&1")
+    assert node.container["Config"]["Image"].startswith("dgx-vllm:")
+    log = node.log
     assert "using torch backend for FP8 linear layers" in log
     assert "using Triton backend for MOE layers" in log
     assert node.completes()
@@ -121,23 +121,23 @@ def test_uninstall_spares_what_others_run(operator: Operator, node: Node) -> Non
 
 
 def test_uninstall_leaves_the_machine_as_found_and_keeps_the_weights(
-    operator: Operator, node: Node, found: Snapshot
+    operator: Operator, node: Node, bare: Snapshot
 ) -> None:
     operator.succeed("playbooks/uninstall.yml")
-    left = differences(found, node.snapshot(), without=NOISE)
+    left = differences(bare, node.snapshot(), without=NOISE)
     assert not [line for line in left if not line.startswith("data: ")]
-    assert node.sh("ls /var/lib/dgx-vllm") == "models"
-    assert "models--bed--tiny-moe-fp8" in node.sh("ls /var/lib/dgx-vllm/models/hub")
+    assert node.host.file("/var/lib/dgx-vllm").listdir() == ["models"]
+    assert "models--testbed--tiny-moe-fp8" in node.host.file("/var/lib/dgx-vllm/models/hub").listdir()
     assert node.property("LoadState") == "not-found"
 
 
-def test_state_absent_with_the_weights(operator: Operator, node: Node, found: Snapshot) -> None:
+def test_state_absent_with_the_weights(operator: Operator, node: Node, bare: Snapshot) -> None:
     operator.succeed(state="absent", remove_weights=True)
     after = node.snapshot()
-    assert not differences(found, after, without=NOISE)
-    gone, new = set(found["folders"]) - set(after["folders"]), set(after["folders"]) - set(found["folders"])
-    assert (gone, new - ANSIBLES_OWN) == (set(), set())
-    assert node.host.run(f"systemctl cat {UNIT}").rc != 0
+    assert not differences(bare, after, without=NOISE)
+    gone, new = set(bare["folders"]) - set(after["folders"]), set(after["folders"]) - set(bare["folders"])
+    assert (gone, new - OF_ANSIBLE) == (set(), set())
+    assert not node.host.service(UNIT).exists
 
 
 def test_uninstall_again_changes_nothing(operator: Operator) -> None:

@@ -1,17 +1,14 @@
-"""Two nodes, one model: what runs where, and over which wires."""
+"""Two nodes, one model: what runs where, and over which interfaces."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from node import Node
+
+from testlib.node import MARKERS, UNIT, WATCH, Node
 
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
-MARKERS = (
-    "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers",
-    "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers",
-)
 
 
 @pytest.fixture(params=["head", "worker"])
@@ -22,18 +19,17 @@ def node(request: pytest.FixtureRequest, head: Node, worker: Node) -> Node:
 
 def sent(node: Node, interface: str) -> int:
     """Bytes that an interface has sent and received."""
-    counters = "/sys/class/net/{0}/statistics/{1}_bytes"
-    files = " ".join(counters.format(interface, way) for way in ("rx", "tx"))
-    return sum(int(line) for line in node.sh(f"cat {files}").split())
+    return sum(int(node.text(f"/sys/class/net/{interface}/statistics/{way}_bytes")) for way in ("rx", "tx"))
 
 
 def test_both_units_and_both_watches_run_and_start_at_boot(node: Node) -> None:
-    for unit in ("dgx-vllm.service", "dgx-vllm-watch.service"):
-        assert node.sh(f"systemctl is-active {unit}") == "active"
-        assert node.sh(f"systemctl is-enabled {unit}") == "enabled"
+    for unit in (UNIT, WATCH):
+        service = node.host.service(unit)
+        assert service.is_running
+        assert service.is_enabled
 
 
-def test_the_head_serves_with_tensor_parallelism_over_both_nodes(head: Node, worker: Node) -> None:
+def test_the_head_serves_with_tensor_parallelism_across_both_nodes(head: Node, worker: Node) -> None:
     assert head.completes()
     assert "VLLM::Worker_TP0" in head.sh("docker top dgx-vllm")
     assert "VLLM::Worker_TP1" in worker.sh("docker top dgx-vllm")
@@ -47,12 +43,12 @@ def test_tokens_travel_over_the_rails_and_not_over_the_management_network(head: 
     before = {name: sent(head, name) for name in (*RAILS, "eth0")}
     # On the node, so that the request itself is not counted; one connection for all of it.
     body = json.dumps(
-        {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 24, "temperature": 0}
+        {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 24, "temperature": 0}
     )
-    head.put("/run/bed-body.json", body)
+    head.put("/run/testbed-body.json", body)
     head.sh(
         "sed -n 's/^VLLM_API_KEY=\\(.*\\)/header = \"Authorization: Bearer \\1\"/p' /etc/dgx-vllm/current/vllm.env"
-        " | curl -sf -K - -H 'Content-Type: application/json' -d @/run/bed-body.json http://127.0.0.1:8000/v1/completions"
+        " | curl -sf -K - -H 'Content-Type: application/json' -d @/run/testbed-body.json http://127.0.0.1:8000/v1/completions"
     )
     grown = {name: sent(head, name) - before[name] for name in before}
     assert grown[RAILS[0]] > 200_000, grown
@@ -61,19 +57,21 @@ def test_tokens_travel_over_the_rails_and_not_over_the_management_network(head: 
 
 @pytest.mark.parametrize("marker", MARKERS, ids=["linear", "moe"])
 def test_each_node_printed_the_markers(node: Node, marker: str) -> None:
-    assert node.sh("docker logs dgx-vllm 2>&1").count(marker) == 1
+    assert node.log.count(marker) == 1
 
 
 def test_the_environment_names_this_node_and_its_rails(head: Node, worker: Node) -> None:
-    for one, address in ((head, "198.51.100.1"), (worker, "198.51.100.2")):
-        lines = one.sh("grep -v KEY /etc/dgx-vllm/current/vllm.env").splitlines()
+    for node, address in ((head, "198.51.100.1"), (worker, "198.51.100.2")):
+        lines = [
+            line for line in node.text("/etc/dgx-vllm/current/vllm.env").splitlines() if "KEY" not in line
+        ]
         assert f"VLLM_HOST_IP={address}" in lines
         assert f"GLOO_SOCKET_IFNAME={RAILS[0]}" in lines
         assert f"UCX_NET_DEVICES={','.join(RAILS)}" in lines
 
 
-def test_the_watch_listens_on_the_fabric_alone(node: Node) -> None:
-    listening = node.sh("ss -Hltn 'sport = :29590'")
-    assert "198.51.100." in listening
-    assert "0.0.0.0:29590" not in listening
-    assert "10.203." not in listening
+def test_the_watch_listens_only_on_the_fabric(node: Node) -> None:
+    listening = node.listening(29590)
+    assert any(address.startswith("198.51.100.") for address in listening)
+    assert "0.0.0.0" not in listening
+    assert not any(address.startswith("10.203.") for address in listening)

@@ -1,9 +1,9 @@
-"""Releases of a replica: its nodes go forward and back together."""
+"""Releases of a replica: its nodes change release and roll back together."""
 
 from __future__ import annotations
 
-from node import Node
-from runs import Operator
+from testlib.node import Node
+from testlib.runs import Operator
 
 Pair = tuple[str, str]
 
@@ -12,7 +12,7 @@ def current(head: Node, worker: Node) -> Pair:
     return head.current, worker.current
 
 
-def test_a_new_release_and_the_way_back(operator: Operator, head: Node, worker: Node) -> None:
+def test_a_new_release_and_its_rollback(operator: Operator, head: Node, worker: Node) -> None:
     first = current(head, worker)
     operator.succeed(max_num_seqs=3)
     second = current(head, worker)
@@ -32,7 +32,7 @@ def test_a_release_that_does_not_serve_is_current_on_no_node(
     assert head.completes()
 
 
-def test_half_a_replica_is_refused_before_any_change(operator: Operator, head: Node) -> None:
+def test_an_incomplete_replica_is_refused_before_any_change(operator: Operator, head: Node) -> None:
     run = operator.fail("site.yml", "--limit", "spark1")
     assert "spark2" in run.message
     assert run.changed == []

@@ -1,4 +1,4 @@
-"""Something breaks, nobody types anything, and the next completion is right."""
+"""Something fails, nobody intervenes, and the next completion is correct."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from bed import bed, plug
-from node import Node
-from runs import Operator, one_line
+from testbed import plug, testbed
 
-QUESTION = {"model": "bed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
+from testlib.node import UNIT, Node, wait_until
+from testlib.runs import Operator, one_line
+
+QUESTION = {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
 LIMIT = 400.0
+STATE = "/var/lib/dgx-vllm/state/watch.json"
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 
 
 def answer(head: Node) -> str:
-    """The text of a completion; "" when none comes within eight seconds."""
-    status, found = head.request("/v1/completions", QUESTION, limit=8)
-    return str(found["choices"][0]["text"]) if status == 200 else ""
+    """The text of a completion; "" if none comes within eight seconds."""
+    status, body = head.request("/v1/completions", QUESTION, limit=8)
+    return str(body["choices"][0]["text"]) if status == 200 else ""
 
 
 def watch(node: Node) -> str:
-    """What the node's watch has said, for a failed test's report."""
+    """The last lines of the node's watch, for a failed test's report."""
     return node.sh("journalctl --no-pager -n 25 -o short-precise -u dgx-vllm-watch")
 
 
 @contextmanager
 def recovery(head: Node, worker: Node, recoveries: dict[str, float], drill: str) -> Iterator[None]:
-    """Breaks something inside; then the replica must serve a new run and the same answer, within LIMIT seconds."""
-    wanted = answer(head)
-    assert wanted, "the pair does not serve before the drill\n" + watch(head)
+    """Something fails inside; then the replica must be started again and give the same answer, within LIMIT seconds."""
+    expected = answer(head)
+    assert expected, "the pair does not serve before the drill\n" + watch(head)
     runs = [node.property("InvocationID") for node in (head, worker)]
     began = time.monotonic()
     yield
@@ -41,7 +43,7 @@ def recovery(head: Node, worker: Node, recoveries: dict[str, float], drill: str)
         fresh = all(
             node.property("InvocationID") != run for node, run in zip((head, worker), runs, strict=True)
         )
-        if fresh and answer(head) == wanted:
+        if fresh and answer(head) == expected:
             break
         assert time.monotonic() - began < LIMIT, f"head:\n{watch(head)}\nworker:\n{watch(worker)}"
         time.sleep(1)
@@ -50,13 +52,13 @@ def recovery(head: Node, worker: Node, recoveries: dict[str, float], drill: str)
 
 
 def settled(head: Node, worker: Node) -> None:
-    """Both watches call the replica ready."""
+    """Both watches report the replica as ready."""
     for node in (head, worker):
-        node.wait_for("""grep -q '"phase": "ready"' /var/lib/dgx-vllm/state/watch.json""", 60)
+        node.wait_for_text(STATE, '"phase": "ready"')
 
 
 def long_request(head: Node) -> threading.Thread:
-    """A completion of many tokens that is under way when this returns."""
+    """A completion of many tokens that is running when this returns."""
     body = {**QUESTION, "max_tokens": 200, "ignore_eos": True}
     thread = threading.Thread(target=head.request, args=("/v1/completions", body, 300), daemon=True)
     thread.start()
@@ -69,7 +71,7 @@ Drilled = tuple[Node, Node, dict[str, float]]
 
 @pytest.fixture
 def pair(head: Node, worker: Node, recoveries: dict[str, float]) -> Drilled:
-    """What `recovery` wants."""
+    """The arguments of `recovery`."""
     return head, worker, recoveries
 
 
@@ -113,7 +115,7 @@ def test_cable_cut_and_plugged_in_again(pair: Drilled) -> None:
 
 def test_worker_node_rebooted(pair: Drilled) -> None:
     with recovery(*pair, "worker node rebooted"):
-        bed('dk restart -t 60 "$BED_PREFIX-pair-spark2"')
+        testbed('dk restart -t 60 "$TESTBED_PREFIX-pair-spark2"')
         plug()
 
 
@@ -127,7 +129,7 @@ def test_docker_restarted_on_the_head(pair: Drilled) -> None:
         pair[0].sh("systemctl restart docker")
 
 
-def test_a_watch_that_is_away_takes_no_server_down(pair: Drilled) -> None:
+def test_a_stopped_watch_stops_no_server(pair: Drilled) -> None:
     head, worker, _ = pair
     runs = [node.property("InvocationID") for node in (head, worker)]
     for node in (head, worker):
@@ -140,21 +142,21 @@ def test_a_watch_that_is_away_takes_no_server_down(pair: Drilled) -> None:
 
 def test_a_stop_on_one_node_stops_the_replica_and_a_start_on_the_other_starts_it(pair: Drilled) -> None:
     head, worker, _ = pair
-    wanted = answer(head)
+    expected = answer(head)
     worker.sh("systemctl stop dgx-vllm")
-    head.wait_for("! systemctl is-active -q dgx-vllm", 90)
+    head.wait_stopped(UNIT, limit=90)
     assert "it was stopped" in watch(head) or "was stopped on" in watch(head)
     time.sleep(10)
-    assert worker.host.run("systemctl is-active dgx-vllm").stdout.strip() == "inactive"
+    assert worker.property("ActiveState") == "inactive"
     head.sh("systemctl start dgx-vllm")
-    worker.wait_for("systemctl is-active -q dgx-vllm", 90)
-    settled_within(head, worker, wanted)
+    wait_until(worker.is_running, "the server of the worker is started", 90)
+    settled_within(head, worker, expected)
 
 
-def settled_within(head: Node, worker: Node, wanted: str) -> None:
+def settled_within(head: Node, worker: Node, expected: str) -> None:
     """The replica serves the same answer again."""
     began = time.monotonic()
-    while answer(head) != wanted:
+    while answer(head) != expected:
         assert time.monotonic() - began < LIMIT, f"head:\n{watch(head)}\nworker:\n{watch(worker)}"
         time.sleep(1)
     settled(head, worker)
@@ -165,10 +167,10 @@ def no_patience(head: Node, worker: Node) -> Iterator[None]:
     """Watches that give up at the first failure."""
     limit = (
         "import json, pathlib; file = pathlib.Path('/etc/dgx-vllm/watch.json'); "
-        "found = json.loads(file.read_text()); found['limits']['failure_limit'] = 0; "
-        "file.write_text(json.dumps(found))"
+        "config = json.loads(file.read_text()); config['limits']['failure_limit'] = 0; "
+        "file.write_text(json.dumps(config))"
     )
-    kept = [node.sh("cat /etc/dgx-vllm/watch.json") for node in (head, worker)]
+    kept = [node.text("/etc/dgx-vllm/watch.json") for node in (head, worker)]
     for node in (head, worker):
         node.sh(f'python3 -c "{limit}"; systemctl restart dgx-vllm-watch')
     yield
@@ -179,18 +181,18 @@ def no_patience(head: Node, worker: Node) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_too_many_failures_end_in_a_sentence(operator: Operator, pair: Drilled) -> None:
+def test_too_many_failures_end_in_a_message(operator: Operator, pair: Drilled) -> None:
     head, worker, _ = pair
-    wanted = answer(head)
+    expected = answer(head)
     worker.sh("docker kill dgx-vllm")
     for node in (head, worker):
-        node.wait_for("grep -q 'gave up after 1 failure ' /var/lib/dgx-vllm/state/watch.json", 60)
-        node.wait_for("! systemctl is-active -q dgx-vllm", 60)
-    said = operator.fail("playbooks/verify.yml").output
+        node.wait_for_text(STATE, "gave up after 1 failure ")
+        node.wait_stopped(UNIT, limit=60)
+    output = operator.fail("playbooks/verify.yml").output
     assert (
         "gave up after 1 failure within 60 minutes, the last one on spark2: the server ended by itself"
-        in (one_line(said))
+        in one_line(output)
     )
     assert "gave up after 1 failure" in watch(worker)
     head.sh("systemctl restart dgx-vllm")
-    settled_within(head, worker, wanted)
+    settled_within(head, worker, expected)

@@ -1,28 +1,29 @@
-"""The fabric gate names what is wrong, and no model is loaded over it. Last, because the cables are pulled about."""
+"""The fabric gate names what is wrong, and no model is loaded over a bad fabric. Late, because it moves the cables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from bed import plug
-from node import Node
-from runs import Operator, one_line
+from testbed import plug
+
+from testlib.node import UNIT, Node
+from testlib.runs import Operator, one_line
 
 RAILS = ("enp1s0f0np0", "enP2p1s0f0np0")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def stopped(head: Node, worker: Node) -> Iterator[None]:
-    """The replica at rest, and its cables as they were."""
+    """The replica stopped, and its cables as they were."""
     head.sh("systemctl stop dgx-vllm")
-    worker.wait_for("! systemctl is-active -q dgx-vllm", 120)
+    worker.wait_stopped(UNIT, limit=120)
     plug()
     yield
     plug()
 
 
-def test_the_fabric_is_right(operator: Operator) -> None:
+def test_a_correct_fabric_passes(operator: Operator) -> None:
     run = operator.succeed("playbooks/fabric.yml")
     assert "jumbo_ping" in run.output
     assert run.counts["changed"] == 0
@@ -49,14 +50,12 @@ def test_swapped_cables(operator: Operator) -> None:
     plug()
 
 
-def test_no_model_is_loaded_over_a_fabric_that_is_not_right(
-    operator: Operator, head: Node, worker: Node
-) -> None:
+def test_no_model_is_loaded_over_a_bad_fabric(operator: Operator, head: Node, worker: Node) -> None:
     worker.sh(f"ip link set {RAILS[0]} mtu 1500")
     run = operator.fail("site.yml")
     assert "spark2 lacks planned addresses or the MTU 9000 on its rails" in one_line(run.output)
     assert "the fabric of this node was not read. fix what stopped this host" in run.message
-    assert head.host.run("systemctl is-active dgx-vllm").stdout.strip() != "active"
+    assert not head.is_running()
     worker.sh(f"ip link set {RAILS[0]} mtu 9000")
     operator.succeed("site.yml")
     assert head.completes()

@@ -1,14 +1,15 @@
-"""The pair becomes two nodes that serve alone. Last, because nothing brings it together again."""
+"""The pair becomes two standalone nodes. Last, because nothing joins them again."""
 
 from __future__ import annotations
 
-from node import Node
-from runs import Operator
+from testlib.node import WATCH, Node
+from testlib.runs import Operator
 
 
-def test_nodes_that_serve_alone_have_no_watch(operator: Operator, head: Node, worker: Node) -> None:
+def test_standalone_nodes_have_no_watch(operator: Operator, head: Node, worker: Node) -> None:
     operator.succeed(replica="", tensor_parallel_size=1)
     for node in (head, worker):
-        assert node.host.run("systemctl cat dgx-vllm-watch.service").rc != 0
-        assert node.host.run("ls /etc/dgx-vllm/watch.json /var/lib/dgx-vllm/state/watch.json").stdout == ""
+        assert not node.host.service(WATCH).exists
+        assert not node.host.file("/etc/dgx-vllm/watch.json").exists
+        assert not node.host.file("/var/lib/dgx-vllm/state/watch.json").exists
         assert node.completes()

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import time
 
-from node import Node
-
-MARKER = "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers"
+from testlib.node import MARKERS, UNIT, WATCH, Node
 
 
 def processes(node: Node) -> str:
     return node.sh("docker top dgx-vllm -eo pid,args")
-
-
-def listening(node: Node, port: int) -> str:
-    return node.sh(f"ss -Hltn 'sport = :{port}'")
 
 
 def test_the_head_answers_with_a_worker_on_each_node(head: Node, worker: Node) -> None:
@@ -26,28 +20,30 @@ def test_the_head_answers_with_a_worker_on_each_node(head: Node, worker: Node) -
         assert "RayWorker" in processes(node)
 
 
-def test_one_unit_a_node_is_enabled_and_runs(head: Node, worker: Node) -> None:
+def test_the_units_of_each_node_are_enabled_and_run(head: Node, worker: Node) -> None:
     for node in (head, worker):
-        assert node.sh("systemctl is-active dgx-vllm dgx-vllm-watch").split() == ["active", "active"]
-        assert node.sh("systemctl is-enabled dgx-vllm dgx-vllm-watch").split() == ["enabled", "enabled"]
+        for unit in (UNIT, WATCH):
+            service = node.host.service(unit)
+            assert service.is_running
+            assert service.is_enabled
 
 
 def test_vllm_went_through_ray(head: Node) -> None:
-    log = head.sh("docker logs dgx-vllm 2>&1")
+    log = head.log
     assert "ray start" in log
     assert "--distributed-executor-backend ray" in processes(head)
-    assert log.count(MARKER) >= 1
+    assert log.count(MARKERS[1]) >= 1
 
 
 def test_the_dashboard_is_on_the_fabric_or_nowhere(head: Node) -> None:
-    """The image has Ray without the packages of its dashboard; what it is told counts for an image with them, too."""
-    assert "--dashboard-host=198.51.100.1" in head.sh("docker logs dgx-vllm 2>&1")
-    found = listening(head, 8265)
-    assert "0.0.0.0:8265" not in found
-    assert "10.203." not in found
+    """The image has Ray without its dashboard's packages; an image with them gets the same arguments."""
+    assert "--dashboard-host=198.51.100.1" in head.log
+    listening = head.listening(8265)
+    assert "0.0.0.0" not in listening
+    assert not any(address.startswith("10.203.") for address in listening)
 
 
-def test_a_head_whose_watch_is_away_is_not_taken_for_dead(head: Node, worker: Node) -> None:
+def test_a_head_without_its_watch_is_not_considered_dead(head: Node, worker: Node) -> None:
     run = worker.property("InvocationID")
     head.sh("systemctl stop dgx-vllm-watch")
     time.sleep(40)
@@ -56,7 +52,7 @@ def test_a_head_whose_watch_is_away_is_not_taken_for_dead(head: Node, worker: No
     assert head.completes()
 
 
-def test_a_killed_worker_is_healed(head: Node, worker: Node) -> None:
+def test_a_killed_worker_recovers(head: Node, worker: Node) -> None:
     runs = [node.property("InvocationID") for node in (head, worker)]
     worker.sh("docker kill dgx-vllm")
     began = time.monotonic()

@@ -1,39 +1,39 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # names for those who source this file
-# What the test bed's scripts share. Source it; it sets the names below and runs nothing else.
-#   BED_ROOT    the checkout           BED_SHARED  molecule/shared in it
-#   BED_CACHE   what is kept between runs, named by the hash of what it was made from
+# What the testbed's scripts share. Source it; it sets the names below and runs nothing else.
+#   TESTBED_ROOT    the checkout           TESTBED_SHARED  molecule/shared in it
+#   TESTBED_CACHE   what is kept between runs, named by the hash of what it was made from
 set -euo pipefail
 
-BED_SHARED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BED_ROOT=$(cd "$BED_SHARED/../.." && pwd)
-BED_CACHE=${DGX_VLLM_TEST_CACHE:-$HOME/.cache/dgx-vllm}
-BED_PREFIX=${DGX_VLLM_TEST_NAME:-dgx-vllm}         # begins every name here; a second bed beside the first needs another
-                                                   # one, and another cache, net and push port
-BED_NAME=$BED_PREFIX-bed                           # network and services container
-BED_NET=${DGX_VLLM_TEST_NET:-10.203.77}            # first three octets of the bed's /24
-BED_REGISTRY=registry.bed.test:5000                # as the nodes call it
-BED_PUSH_PORT=${DGX_VLLM_TEST_PUSH_PORT:-15077}    # loopback port of this machine that leads to the registry
-BED_IMAGES=$BED_PREFIX-test                        # prefix of the images on this machine
-# Passwords of the bed's own registry and hub, for tests only; the inventories name the same.
-export BED_REGISTRY_USER=operator BED_REGISTRY_PASSWORD=registry-word-for-tests BED_HUB_TOKEN=hf_tokenForTestsOnly000000000000000000
-mkdir -p "$BED_CACHE"
+TESTBED_SHARED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TESTBED_ROOT=$(cd "$TESTBED_SHARED/../.." && pwd)
+TESTBED_CACHE=${DGX_VLLM_TEST_CACHE:-$HOME/.cache/dgx-vllm}
+TESTBED_PREFIX=${DGX_VLLM_TEST_NAME:-dgx-vllm}        # begins every name here; a second testbed needs another one, and
+                                                      # another cache, net and push port
+TESTBED_NAME=$TESTBED_PREFIX-testbed                  # network and services container
+TESTBED_NET=${DGX_VLLM_TEST_NET:-10.203.77}           # first three octets of the testbed's /24
+TESTBED_REGISTRY=registry.testbed.test:5000           # as the nodes call it
+TESTBED_PUSH_PORT=${DGX_VLLM_TEST_PUSH_PORT:-15077}   # loopback port of this machine that leads to the registry
+TESTBED_IMAGES=$TESTBED_PREFIX-test                   # prefix of the images on this machine
+# Passwords of the testbed's own registry and hub, for tests only; the inventories name the same.
+export TESTBED_REGISTRY_USER=operator TESTBED_REGISTRY_PASSWORD=registry-word-for-tests TESTBED_HUB_TOKEN=hf_tokenForTestsOnly000000000000000000
+mkdir -p "$TESTBED_CACHE"
 
 # say TEXT: one line of progress with the seconds since the command began.
-say() { printf '[bed %4ds] %s\n' "$SECONDS" "$*" >&2; }
-die() { printf 'test bed: %s\n' "$*" >&2; exit 1; }
+say() { printf '[testbed %4ds] %s\n' "$SECONDS" "$*" >&2; }
+die() { printf 'testbed: %s\n' "$*" >&2; exit 1; }
 
-# as_root COMMAND…: run it as root, through sudo where we are somebody else.
+# as_root COMMAND…: run it as root, through sudo if we are another user.
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi; }
 
-# dk ARGS…: docker, through sudo where the socket is not ours.
+# dk ARGS…: docker, through sudo if we may not use its socket.
 dk() {
-  if [ -z "${BED_DOCKER:-}" ]; then
-    if docker version >/dev/null 2>&1; then BED_DOCKER=docker; else BED_DOCKER='sudo docker'; fi
-    export BED_DOCKER
+  if [ -z "${TESTBED_DOCKER:-}" ]; then
+    if docker version >/dev/null 2>&1; then TESTBED_DOCKER=docker; else TESTBED_DOCKER='sudo docker'; fi
+    export TESTBED_DOCKER
   fi
-  # shellcheck disable=SC2086  # two words where sudo is needed
-  DOCKER_BUILDKIT=0 $BED_DOCKER "$@"
+  # shellcheck disable=SC2086  # two words if sudo is needed
+  DOCKER_BUILDKIT=0 $TESTBED_DOCKER "$@"
 }
 
 # digest PATH…: 12 hex digits of the names and contents of files and directories.
@@ -51,7 +51,7 @@ digest() {
 # text_digest: 12 hex digits of standard input.
 text_digest() { sha256sum | cut -c1-12; }
 
-# quiet COMMAND…: run it without its output, and show the end of that only when it fails.
+# quiet COMMAND…: run it without its output, and show the end of it only if it fails.
 quiet() {
   local log status=0
   log=$(mktemp)
@@ -61,10 +61,10 @@ quiet() {
   return "$status"
 }
 
-# vm_runs NAME: whether the QEMU machine of that name is up; a noted id alone could be somebody else's by now.
+# vm_runs NAME: whether the QEMU machine of that name is up; the recorded id alone could belong to another process by now.
 vm_runs() {
   local pid
-  pid=$(cat "$BED_CACHE/machines/$1/pid" 2>/dev/null) || return 1
+  pid=$(cat "$TESTBED_CACHE/machines/$1/pid" 2>/dev/null) || return 1
   tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "^qemu-system-x86_64 -name $1 "
 }
 

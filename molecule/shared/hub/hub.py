@@ -183,12 +183,12 @@ class Hub(BaseHTTPRequestHandler):
             raise HubError(404, "EntryNotFound", "Entry not found")
         size = path.stat().st_size
         start, end = 0, size
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if wanted:
-            start = int(wanted[1])
-            end = min(size, int(wanted[2]) + 1) if wanted[2] else size
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if requested:
+            start = int(requested[1])
+            end = min(size, int(requested[2]) + 1) if requested[2] else size
         etag = sha256(path) if is_large(path) else blob_id(path)
-        self.send_response(206 if wanted else 200)
+        self.send_response(206 if requested else 200)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(max(0, end - start)))
         self.send_header("Accept-Ranges", "bytes")
@@ -197,7 +197,7 @@ class Hub(BaseHTTPRequestHandler):
         if is_large(path):
             self.send_header("X-Linked-Etag", f'"{etag}"')
             self.send_header("X-Linked-Size", str(size))
-        if wanted:
+        if requested:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()
         if not body:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the bed's model repositories: tiny models whose config.json a GB10's checks take for the real thing.
+"""Make the testbed's model repositories: tiny models whose config.json a GB10's checks accept as real.
 
 ROOT/<owner>/<name>/<revision>/ holds one revision's files; `main` is the newest. The weights file holds
 tensors of the right names and shapes, not all of them: the simulated server loads dummy weights, so it is only read
@@ -37,7 +37,7 @@ def words(count: int) -> list[str]:
 
 
 def tokenizer() -> dict[str, Any]:
-    """A byte-level BPE tokenizer without merges: text goes in as one token a byte, words come out only."""
+    """A byte-level BPE tokenizer without merges: text goes in as one token per byte, and only words come out."""
     vocabulary = {character: index for index, character in enumerate(byte_alphabet())}
     first = len(vocabulary) + len(SPECIALS)
     vocabulary |= {word: first + index for index, word in enumerate(words(VOCABULARY - first))}
@@ -94,7 +94,7 @@ def tokenizer_config() -> dict[str, Any]:
 
 
 def fp8_dynamic() -> dict[str, Any]:
-    """What llm-compressor writes for FP8-Dynamic: static weights a channel, dynamic activations a token."""
+    """What llm-compressor writes for FP8-Dynamic: static weights per channel, dynamic activations per token."""
     common = {
         "num_bits": 8,
         "type": "float",
@@ -196,16 +196,16 @@ def tensors(config: dict[str, Any]) -> dict[str, tuple[str, list[int]]]:
                 }.items()
             }
     quantized = "quantization_config" in config
-    found: dict[str, tuple[str, list[int]]] = {
+    shapes: dict[str, tuple[str, list[int]]] = {
         "model.embed_tokens.weight": ("BF16", [config["vocab_size"], hidden])
     }
     for layer in range(config["num_hidden_layers"]):
         for name, (rows, columns) in modules.items():
             stem = f"model.layers.{layer}.{name}"
-            found[f"{stem}.weight"] = ("F8_E4M3" if quantized else "BF16", [rows, columns])
+            shapes[f"{stem}.weight"] = ("F8_E4M3" if quantized else "BF16", [rows, columns])
             if quantized:
-                found[f"{stem}.weight_scale"] = ("BF16", [rows, 1])
-    return found
+                shapes[f"{stem}.weight_scale"] = ("BF16", [rows, 1])
+    return shapes
 
 
 def safetensors(config: dict[str, Any]) -> bytes:
@@ -241,16 +241,16 @@ def main(root: Path) -> None:
         "model_type": "no_such_type",
     }
     repositories = {
-        "bed/tiny-moe-fp8": moe_config(),
-        "bed/gated-moe-fp8": moe_config(),
-        "bed/other-shape-fp8": moe_config(experts=96, width=320),
-        "bed/dense-bf16": dense_config(),
-        "bed/unloadable": unloadable,
+        "testbed/tiny-moe-fp8": moe_config(),
+        "testbed/gated-moe-fp8": moe_config(),
+        "testbed/other-shape-fp8": moe_config(experts=96, width=320),
+        "testbed/dense-bf16": dense_config(),
+        "testbed/unloadable": unloadable,
     }
     for name, config in repositories.items():
         write_repository(root / name / "main", config)
     # A second revision, to be pinned: same weights, other generation defaults.
-    write_repository(root / "bed/tiny-moe-fp8/v1.0", {**moe_config(), "max_position_embeddings": 2048})
+    write_repository(root / "testbed/tiny-moe-fp8/v1.0", {**moe_config(), "max_position_embeddings": 2048})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stands in for moe_config/bench.py, the part of the tuner that needs a GPU: the same names, and made-up timings.
 
 The rest of the tuner (what is searched, halving, the rule against the default, the journal, the files) is the real one.
-A configuration is the faster the nearer it is to BEST.
+The nearer a configuration is to BEST, the faster it is.
 """
 
 from __future__ import annotations

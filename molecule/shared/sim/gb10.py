@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Let vLLM's own selectors choose for this model as they would on a GB10, on a machine without one.
 
-vLLM gets a CUDA platform that says capability 12.1 and "NVIDIA GB10"; then its functions choose the FP8 linear kernel
-and the FP8 MoE backend, and look for the MoE configuration. Whatever they print (the markers of a patched vLLM,
+vLLM gets a CUDA platform that reports capability 12.1 and "NVIDIA GB10"; then its functions choose the FP8 linear
+kernel and the FP8 MoE backend, and look for the MoE configuration. Whatever they print (the markers of a patched vLLM,
 "Using configuration from …") is theirs: an unpatched vLLM, or one without the file, prints no such line.
 Called as: gb10.py SERVE-ARGUMENTS…, before the same vLLM serves the model on the CPU.
 """
@@ -73,15 +73,15 @@ def become_a_gb10() -> None:
 
 
 def model_config(model: str, revision: str | None) -> dict[str, Any]:
-    """config.json of a directory or of a model in the hub's cache; an empty dict when there is none."""
+    """config.json of a directory or of a model in the hub's cache; an empty dict if there is none."""
     path = Path(model) / "config.json"
     if not path.is_file():
         from huggingface_hub import try_to_load_from_cache  # type: ignore[import-not-found]
 
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
-        if not isinstance(found, str):
+        cached = try_to_load_from_cache(model, "config.json", revision=revision)
+        if not isinstance(cached, str):
             return {}
-        path = Path(found)
+        path = Path(cached)
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 

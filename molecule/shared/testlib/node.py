@@ -1,4 +1,4 @@
-"""What a node looks like: a snapshot that two moments can be compared by, and requests to its server."""
+"""A node: its resources, snapshots that can be compared, and requests to its server."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import testinfra
-from runs import environment
+
+from testlib.runs import environment
 
 UNIT = "dgx-vllm.service"
+WATCH = "dgx-vllm-watch.service"
+CONTAINER = "dgx-vllm"
+MARKERS = (
+    "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers",
+    "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers",
+)
+"""The lines by which a patched vLLM shows what it chose."""
+
 KEY = "api-key-for-tests-only"
 REGISTRY_PASSWORD = "registry-word-for-tests"
 HUB_TOKEN = "hf_tokenForTestsOnly000000000000000000"
 BASIC = base64.b64encode(f"operator:{REGISTRY_PASSWORD}".encode()).decode()
 SECRETS = [KEY, REGISTRY_PASSWORD, HUB_TOKEN, BASIC]
-"""The bed's secrets, and the form that Docker keeps a registry login in."""
+"""The testbed's secrets, and the form that Docker keeps a registry login in."""
 
 # /etc/group- and its like are copies that the tools keep of the files before their last change.
 _SNAPSHOT = r"""
@@ -40,12 +49,21 @@ section server; systemctl show dgx-vllm.service -p ActiveState,InvocationID,NRes
 docker inspect -f '{{.Id}}' dgx-vllm 2>/dev/null || true
 """
 
+
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 180) -> None:
+    """Ask once a second until `condition` is true; AssertionError that names `what` after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit:g} s: {what}"
+        time.sleep(1)
+
+
 Snapshot = dict[str, list[str]]
 """Section name -> its lines."""
 
 
 class Node:
-    """A node, reached through testinfra's `host`."""
+    """A node. `host` is testinfra's, with its resources (`host.service`, `host.file`, …); `sh` is for the rest."""
 
     def __init__(self, host: Any) -> None:
         self.host = host
@@ -62,31 +80,73 @@ class Node:
         self.sh(f"mkdir -p $(dirname {path}); echo {encoded} | base64 -d > {path}")
 
     def snapshot(self) -> Snapshot:
-        """Everything that a run could have changed, by section."""
+        """Everything that a run could change, by section."""
         text = self.host.run(f"bash -c {shlex.quote(_SNAPSHOT)}").stdout
         parts = (part.partition("\n") for part in ("\n" + text).split("\n== ")[1:])
         return {name: body.strip().splitlines() for name, _, body in parts}
 
+    def file(self, path: str) -> Any:
+        """The file that a path leads to; testinfra itself looks at the link."""
+        return self.host.file(self.host.file(path).linked_to)
+
+    def text(self, path: str) -> str:
+        """The text of a file, without the line end at its end."""
+        return str(self.host.file(path).content_string).strip()
+
+    def is_running(self, unit: str = UNIT) -> bool:
+        """Whether a unit is active."""
+        return bool(self.host.service(unit).is_running)
+
+    def listening(self, port: int) -> list[str]:
+        """The addresses on which something listens at a TCP port."""
+        sockets = (name.removeprefix("tcp://") for name in self.host.socket.get_listening_sockets())
+        pairs = (name.rpartition(":") for name in sockets if name.rpartition(":")[2] == str(port))
+        return [address for address, _, _ in pairs]
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """What `docker inspect` says about the server's container."""
+        inspected: dict[str, Any] = self.host.docker(CONTAINER).inspect()
+        return inspected
+
+    @property
+    def log(self) -> str:
+        """The log of the server's container."""
+        return self.sh(f"docker logs {CONTAINER} 2>&1")
+
     @property
     def current(self) -> str:
         """The release in service."""
-        return self.sh("basename $(readlink /etc/dgx-vllm/current)")
+        return self.release("current")
+
+    def release(self, link: str) -> str:
+        """The release that a link of /etc/dgx-vllm leads to: "current" or "previous"."""
+        file = self.host.file(f"/etc/dgx-vllm/{link}")
+        assert file.is_symlink, f"there is no link /etc/dgx-vllm/{link}"
+        return PurePosixPath(file.linked_to).name
 
     def property(self, name: str) -> str:
-        """One property of the unit."""
-        return self.sh(f"systemctl show --value -p {name} {UNIT}")
+        """One property of the unit; "" if systemd does not show it."""
+        return str(self.host.service(UNIT).systemd_properties.get(name, ""))
 
     def wait_for(self, script: str, limit: float = 180) -> None:
-        """Until `script` succeeds; AssertionError after `limit` seconds."""
-        end = time.monotonic() + limit
-        while self.host.run(f"sh -c {shlex.quote(script)}").rc != 0:
-            assert time.monotonic() < end, f"still not after {limit:g} s: {script}"
-            time.sleep(1)
+        """Until a shell script succeeds; AssertionError after `limit` seconds."""
+        wait_until(lambda: self.host.run(f"sh -c {shlex.quote(script)}").rc == 0, script, limit)
+
+    def wait_for_text(self, path: str, text: str, limit: float = 60) -> None:
+        """Until a file contains a text (a grep pattern); AssertionError after `limit` seconds."""
+        wait_until(lambda: bool(self.host.file(path).contains(text)), f"{path} contains {text}", limit)
+
+    def wait_stopped(self, *units: str, limit: float) -> None:
+        """Until none of the units is active; AssertionError after `limit` seconds."""
+        wait_until(
+            lambda: not any(self.is_running(unit) for unit in units), f"{' and '.join(units)} stopped", limit
+        )
 
     def request(self, path: str, body: dict[str, Any] | None = None, limit: float = 120) -> tuple[int, Any]:
         """Status and JSON of one request, made on the node with its own key, which no command line or journal shows.
 
-        (0, None) when no answer came within `limit` seconds.
+        (0, None) if no answer came within `limit` seconds.
         """
         header = r's/^VLLM_API_KEY=\(.*\)/header = "Authorization: Bearer \1"/p'
         words = ["curl", "-s", "-m", f"{limit:g}", "-w", "\n%{http_code}", "-K", "-"]
@@ -97,7 +157,7 @@ class Node:
         text, _, status = self.host.run(script).stdout.rpartition("\n")
         return int(status or 0), json.loads(text) if text.strip() else None
 
-    def completes(self, model: str = "bed/tiny-moe-fp8") -> bool:
+    def completes(self, model: str = "testbed/tiny-moe-fp8") -> bool:
         """Whether the server answers a completion with at least one token."""
         body = {"model": model, "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
         status, answer = self.request("/v1/completions", body)
@@ -107,7 +167,7 @@ class Node:
 _WATCHER = r"""
 import glob, time
 seen = set()
-with open("/run/bed-watch.log", "a") as log:
+with open("/run/testbed-watch.log", "a") as log:
     while True:
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             try:
@@ -124,26 +184,26 @@ with open("/run/bed-watch.log", "a") as log:
 
 @contextmanager
 def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
-    """Records every command line on the node, looking some 20 times a second; gives a function that returns them."""
-    node.sh("rm -f /run/bed-watch.log")
-    node.sh(f"systemd-run -q --collect --unit bed-watch python3 -c {shlex.quote(_WATCHER)}")
+    """Record every command line on the node, some 20 times a second; gives a function that returns them."""
+    node.sh("rm -f /run/testbed-watch.log")
+    node.sh(f"systemd-run -q --collect --unit testbed-watch python3 -c {shlex.quote(_WATCHER)}")
     try:
-        yield lambda: node.sh("cat /run/bed-watch.log").splitlines()
+        yield lambda: node.text("/run/testbed-watch.log").splitlines()
     finally:
-        node.sh("systemctl stop bed-watch; rm -f /run/bed-watch.log")
+        node.sh("systemctl stop testbed-watch; rm -f /run/testbed-watch.log")
 
 
 def connect(inventory: Path, name: str = "spark1") -> Node:
     """The node of an inventory, over ssh as Ansible reaches it: the inventory's templates are evaluated by Ansible."""
     address = "ansible_user ~ '@' ~ ansible_host ~ ':' ~ (ansible_port | default(22))"
     names = f"{address}, ansible_ssh_private_key_file, ansible_ssh_common_args"
-    wanted = "{{ [" + names + "] | to_json }}"
+    expression = "{{ [" + names + "] | to_json }}"
     done = subprocess.run(
-        ["ansible", name, "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={wanted}"],
+        ["ansible", name, "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", f"msg={expression}"],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )  # fmt: skip
-    told = json.loads(done.stdout.partition("=>")[2])["msg"]
-    address, key, arguments = json.loads(told) if isinstance(told, str) else told
+    message = json.loads(done.stdout.partition("=>")[2])["msg"]
+    address, key, arguments = json.loads(message) if isinstance(message, str) else message
     return Node(
         testinfra.get_host(
             f"ssh://{address}", ssh_identity_file=key, ssh_extra_args=arguments, controlpersist=120, sudo=True
@@ -152,10 +212,10 @@ def connect(inventory: Path, name: str = "spark1") -> Node:
 
 
 def differences(before: Snapshot, after: Snapshot, without: tuple[str, ...] = ()) -> list[str]:
-    """What two snapshots do not share, one line each; sections named in `without` are not compared."""
-    found = []
+    """The lines that only one of two snapshots has; sections named in `without` are not compared."""
+    lines = []
     for name in before:
         if name not in without:
-            found += [f"{name}: gone: {line}" for line in before[name] if line not in set(after[name])]
-            found += [f"{name}: new: {line}" for line in after[name] if line not in set(before[name])]
-    return found
+            lines += [f"{name}: gone: {line}" for line in before[name] if line not in set(after[name])]
+            lines += [f"{name}: new: {line}" for line in after[name] if line not in set(before[name])]
+    return lines

@@ -1,4 +1,4 @@
-"""Run the project's playbooks as an operator would, and keep what they said.
+"""Run the project's playbooks as an operator would, and keep their output.
 
 Every run is at -vvv, and no run may show a secret: `Operator.run` fails the test when its output holds one.
 """
@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
 
 
 def one_line(text: str) -> str:
-    """`text` with every run of white space as one blank."""
+    """`text` with every sequence of white space as one blank."""
     return " ".join(text.split())
 
 
@@ -52,11 +52,11 @@ class Run:
 
     @property
     def message(self) -> str:
-        """What the last failed task said, on one line; "" when none failed."""
+        """The message of the last failed task, on one line; "" if none failed."""
         blocks = _BLOCK.findall(self.output)
-        found = yaml.safe_load(textwrap.dedent(blocks[-1])) if blocks else {}
-        text = found.get("msg") if isinstance(found, dict) else None
-        if text is None or (isinstance(found, dict) and "censored" in found):
+        result = yaml.safe_load(textwrap.dedent(blocks[-1])) if blocks else {}
+        text = result.get("msg") if isinstance(result, dict) else None
+        if text is None or (isinstance(result, dict) and "censored" in result):
             errors = _ERROR.findall(self.output)
             text = errors[-1] if errors else ""
         return one_line(str(text))
@@ -74,13 +74,13 @@ class Run:
     @property
     def changed(self) -> list[str]:
         """The tasks that changed the node."""
-        task, found = "", []
+        task, tasks = "", []
         for line in self.output.splitlines():
             if line.startswith(("TASK [", "RUNNING HANDLER [")):
                 task = line.partition("[")[2].rpartition("]")[0]
             elif line.startswith(f"changed: [{NODE}"):
-                found.append(task)
-        return found
+                tasks.append(task)
+        return tasks
 
     @property
     def tail(self) -> str:
@@ -90,7 +90,7 @@ class Run:
 
 @dataclass
 class Operator:
-    """Somebody with a checkout and an inventory. `secrets` must never be shown; `folder` keeps reports."""
+    """An operator with a checkout and an inventory. `secrets` must never be shown; `folder` keeps reports."""
 
     inventory: Path
     folder: Path
@@ -98,15 +98,15 @@ class Operator:
 
     @property
     def habits(self) -> dict[str, Any]:
-        """Variables of every run: reports out of the way, and a closer look while a server starts."""
+        """Variables of every run: reports in a folder of the tests, and more frequent checks while a server starts."""
         return {"dgx_vllm_report_dir": str(self.folder / "reports"), "dgx_vllm_health_interval": 2}
 
     def leaks(self, lines: list[str]) -> list[str]:
-        """The lines that hold a secret, without it, so that a report of them is no leak itself."""
-        found = [line for line in lines if any(secret in line for secret in self.secrets)]
+        """The lines that hold a secret, with the secret masked, so that reporting them is not a leak."""
+        leaking = [line for line in lines if any(secret in line for secret in self.secrets)]
         for secret in self.secrets:
-            found = [line.replace(secret, "<secret>")[:300] for line in found]
-        return found
+            leaking = [line.replace(secret, "<secret>")[:300] for line in leaking]
+        return leaking
 
     def start(
         self,
@@ -163,16 +163,16 @@ class Operator:
         given: dict[str, str] | None = None,
         **variables: Any,
     ) -> Run:
-        """A run that must fail in a task that says why."""
+        """A run that must fail, in a task that gives the reason."""
         run = self.run(playbook, *arguments, given=given, **variables)
         assert run.status == 2, f"{playbook} ended with {run.status}\n{run.tail}"
-        assert run.message, f"{playbook} failed without a sentence\n{run.tail}"
+        assert run.message, f"{playbook} failed without a message\n{run.tail}"
         return run
 
 
 @dataclass
 class Started:
-    """A run under way."""
+    """A running playbook."""
 
     operator: Operator
     process: subprocess.Popen[bytes]
