@@ -30,14 +30,6 @@ def preflight_sentences(rows: Iterable[Mapping[str, str]], host: str) -> list[st
     return [sentence(finding) for finding in as_findings(rows, host)]
 
 
-def systemd_quote(argument: str) -> str:
-    """`argument` as one word of an ExecStart= line (systemd.service(5), "Command lines")."""
-    text = str(argument).replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")
-    if re.fullmatch(r"[\w@%+=:,./\\$-]+", text):
-        return text
-    return '"' + text.replace('"', '\\"') + '"'
-
-
 def tree_digest(folder: str, *more: str) -> str:
     """First 12 hex digits of the SHA-256 over the files under `folder` (names, modes, bytes) and the strings `more`."""
     digest = hashlib.sha256("\0".join(more).encode())
@@ -78,7 +70,6 @@ class FilterModule:
             "preflight_sentences": preflight_sentences,
             "registry_of": registry_of,
             "speeds": compare,
-            "systemd_quote": systemd_quote,
             "tree_digest": tree_digest,
             "without_nvidia": without_nvidia,
         }

@@ -14,7 +14,6 @@ def test_every_filter_is_offered() -> None:
     assert names >= {
         "explain_text",
         "preflight_sentences",
-        "systemd_quote",
         "tree_digest",
         "registry_of",
         "without_nvidia",
