@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.filter.text import preflight_sentences
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import as_findings, table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import diagnosis as fabric_diagnosis
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate import tests as fabric_gate
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.history import extended, figures
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import address_commands
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.messages import preflight_sentences
 
 MEASURED = ("jumbo_ping", "bandwidth", "port_bandwidth", "nccl")
 
