@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Callable
 
@@ -36,9 +37,21 @@ def registry_of(image: str) -> str:
     return DOCKER_HUB_LOGIN if registry == DOCKER_HUB else registry
 
 
+def image_leader(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], image: str) -> str:
+    """The first of `hosts` that wants `image`, and asks the registry for the others; '' if none does."""
+    for host in hosts:
+        known = hostvars[host]
+        if (
+            known.get("dgx_vllm_state", "present") == "present"
+            and known.get("dgx_vllm_image", image) == image
+        ):
+            return host
+    return ""
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"registry_of": registry_of, "tree_digest": tree_digest}
+        return {"image_leader": image_leader, "registry_of": registry_of, "tree_digest": tree_digest}

@@ -59,15 +59,15 @@ class Node:
         known = Report.from_json(self.disk) if self.disk else None
         self.watch: Optional[Watch] = Watch(
             self.settings,
-            lambda: self.world.now,
-            lambda: self.world.now + EPOCH,
-            self,
-            self.reports,
-            self,
-            self.head_listens,
-            self.say,
-            self.keep,
-            known,
+            clock=lambda: self.world.now,
+            date=lambda: self.world.now + EPOCH,
+            units=self,
+            peers=self.reports,
+            api=self,
+            head_listens=self.head_listens,
+            say=self.say,
+            save=self.keep,
+            known=known,
         )
 
     def say(self, text: str) -> None:

@@ -146,7 +146,9 @@ def test_back_when_the_tuner_fails(machine: Machine) -> None:
     assert not (machine.place / "tuned" / FILE).exists()
 
 
-def test_the_file_before_comes_back_when_the_server_is_not_healthy_with_the_new_one(machine: Machine) -> None:
+def test_the_previous_file_comes_back_when_the_server_is_not_healthy_with_the_new_one(
+    machine: Machine,
+) -> None:
     (machine.place / "tuned").mkdir()
     (machine.place / "tuned" / FILE).write_text("old\n", encoding="utf-8")
     machine.stub("assert_healthy", {"ansible.builtin.fail": {"msg": "The server is not healthy."}})

@@ -10,7 +10,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference 
 
 
 def test_every_filter_is_offered() -> None:
-    assert set(filters.FilterModule().filters()) == {"registry_of", "tree_digest"}
+    assert set(filters.FilterModule().filters()) == {"image_leader", "registry_of", "tree_digest"}
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,15 @@ def test_tree_digest_passes_over_caches(tmp_path: Path) -> None:
 def test_tree_digest_does_not_depend_on_where_the_tree_lies(tmp_path: Path) -> None:
     inside = tree(tmp_path / ".pytest_cache" / "a")
     assert filters.tree_digest(str(inside)) == filters.tree_digest(str(tree(tmp_path / "b")))
+
+
+def test_the_leader_is_the_first_node_that_wants_the_image() -> None:
+    hostvars = {
+        "gone": {"dgx_vllm_image": "a", "dgx_vllm_state": "absent"},
+        "other": {"dgx_vllm_image": "b"},
+        "default": {},
+        "same": {"dgx_vllm_image": "a"},
+    }
+    assert filters.image_leader(hostvars, list(hostvars), "a") == "default"
+    assert filters.image_leader(hostvars, ["same", "default"], "a") == "same"
+    assert filters.image_leader(hostvars, ["gone"], "a") == ""
