@@ -1,4 +1,4 @@
-"""A replica in a fake world: systemd units, vLLM's process group with its measured bad habits, and the cables.
+"""A replica in a fake world: systemd units, vLLM's process group with its measured faults, and the cables.
 
 A second passes with every step. As measured with two real nodes: a process group is formed once, when a process
 waits on every node; when a member dies, freezes or loses its cable the others do not notice; the head's /health

@@ -1,4 +1,4 @@
-"""The role's own rendering, done once a session by ansible-playbook on this machine, without a node."""
+"""The role's own rendering, done once per session by ansible-playbook on this machine, without a node."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def task_of(file: str, name: str) -> dict[str, Any]:
 def renderer(place: Path, more: Mapping[str, str]) -> Path:
     """A role with the real defaults, vars and templates, and the real tasks that plan and render a release.
 
-    `more` names expressions that are kept beside those of KEPT.
+    `more` names expressions that are kept in addition to those of KEPT.
     """
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
