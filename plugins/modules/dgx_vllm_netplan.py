@@ -22,7 +22,7 @@ options:
     choices: [applied, kept, absent]
     default: applied
   content:
-    description: The whole file, as P(dgx_vllm.spark.fabric_netplan#filter) renders it.
+    description: The whole file, as templates/40-cx7.yaml.j2 of the role renders it.
     type: str
     default: ""
   live:
@@ -45,7 +45,7 @@ attributes:
 EXAMPLES = r"""
 - name: Configure the rails
   dgx_vllm.spark.dgx_vllm_netplan:
-    content: "{{ rails | dgx_vllm.spark.fabric_netplan(addresses) }}"
+    content: "{{ lookup('ansible.builtin.template', '40-cx7.yaml.j2') }}"
 
 - name: Keep the change
   dgx_vllm.spark.dgx_vllm_netplan:

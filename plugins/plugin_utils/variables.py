@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
 
 Settings = Mapping[str, Any]
 

@@ -146,7 +146,7 @@ def test_scripts_of_the_image_stay_executable(installed: Installed) -> None:
 
 
 def test_image_built_from_it_has_the_name_of_one_built_from_a_checkout(installed: Installed) -> None:
-    from ansible_collections.dgx_vllm.spark.plugins.filter.text import tree_digest
+    from ansible_collections.dgx_vllm.spark.plugins.filter.image import tree_digest
 
     assert tree_digest(str(installed.root / "files/image")) == tree_digest(str(ROOT / "files/image"))
 

@@ -1,4 +1,4 @@
-"""A replica in a fake world: systemd units, vLLM's process group with its measured bad habits, and the cables.
+"""A replica in a fake world: systemd units, vLLM's process group with its measured faults, and the cables.
 
 A second passes with every step. As measured with two real nodes: a process group is formed once, when a process
 waits on every node; when a member dies, freezes or loses its cable the others do not notice; the head's /health
@@ -59,15 +59,15 @@ class Node:
         known = Report.from_json(self.disk) if self.disk else None
         self.watch: Optional[Watch] = Watch(
             self.settings,
-            lambda: self.world.now,
-            lambda: self.world.now + EPOCH,
-            self,
-            self.reports,
-            self,
-            self.head_listens,
-            self.say,
-            self.keep,
-            known,
+            clock=lambda: self.world.now,
+            date=lambda: self.world.now + EPOCH,
+            units=self,
+            peers=self.reports,
+            api=self,
+            head_listens=self.head_listens,
+            say=self.say,
+            save=self.keep,
+            known=known,
         )
 
     def say(self, text: str) -> None:

@@ -55,7 +55,7 @@ class Stages:
 
         `common` are variables of all hosts; the role's places on a node are moved below `place/nodes`.
         """
-        # Ansible looks for roles beside the playbook first, and there the real role would be.
+        # Ansible looks for roles next to the playbook first, where the real role would be.
         playbook = self.place / "play.yml"
         tasks = [{"ansible.builtin.include_role": {"name": "dgx_vllm", "tasks_from": stage}}]
         of_stage = json.dumps([{"hosts": "dgx_vllm", "gather_facts": False, "tasks": tasks}])

@@ -1,4 +1,4 @@
-"""The role's own rendering, done once a session by ansible-playbook on this machine, without a node."""
+"""The role's own rendering, done once per session by ansible-playbook on this machine, without a node."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEPT = {
     "unit": "{{ __dgx_vllm_unit_text }}",
     "env": "{{ __dgx_vllm_env }}",
     "release": "{{ __dgx_vllm_release }}",
-    "serve_args": "{{ __dgx_vllm_serve_args }}",
-    "docker_args": "{{ __dgx_vllm_docker_args }}",
+    "serve_args": "{{ __dgx_vllm_server.serve }}",
+    "docker_args": "{{ __dgx_vllm_server.docker }}",
     "image": "{{ __dgx_vllm_image_ref }}",
-    "command": "{{ __dgx_vllm_command }}",
+    "command": "{{ __dgx_vllm_server.command }}",
     "watch": "{{ __dgx_vllm_watch_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",
     "tune": "{{ __dgx_vllm_tune_command }}",
@@ -40,7 +40,7 @@ def task_of(file: str, name: str) -> dict[str, Any]:
 def renderer(place: Path, more: Mapping[str, str]) -> Path:
     """A role with the real defaults, vars and templates, and the real tasks that plan and render a release.
 
-    `more` names expressions that are kept beside those of KEPT.
+    `more` names expressions that are kept in addition to those of KEPT.
     """
     role = place / "roles/dgx_vllm"
     (role / "tasks").mkdir(parents=True)
@@ -56,7 +56,7 @@ def renderer(place: Path, more: Mapping[str, str]) -> Path:
             "dest": f"{place}/{{{{ inventory_hostname }}}}.json",
             "mode": "0600",
         },
-        "vars": {"__kept": {**KEPT, **more}, "__dgx_vllm_tune_gpu": "{{ __dgx_vllm_gpu_args }}"},
+        "vars": {"__kept": {**KEPT, **more}},
         "check_mode": False,
     }
     (role / "tasks/main.yml").write_text(json.dumps([plan, render, keep]), encoding="utf-8")

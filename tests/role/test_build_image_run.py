@@ -98,7 +98,7 @@ def test_patch_only_mode_with_ray(machine: Machine) -> None:
 def test_a_build_that_fails(machine: Machine) -> None:
     (machine.place / "no-build").touch()
     status, said, _ = machine.build()
-    assert status == 2 and "arm1 could not build dgx-vllm (wheel): It said: no such base" in said
+    assert status == 2 and "arm1 could not build dgx-vllm (wheel): Output: no such base" in said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import WATCH_LIMITS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
 
 from helpers.ansible_run import ROOT
 

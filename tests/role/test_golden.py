@@ -1,4 +1,4 @@
-"""Unit and environment file for five variable sets and two replicas, and what systemd and Docker read in them.
+"""Unit and environment file for five variable sets and two replicas, and how systemd and Docker read them.
 
 After a change that is meant: pytest tests/role --update-golden, then look at the difference.
 """
@@ -21,9 +21,9 @@ from helpers import readers
 from helpers.ansible_run import ROOT
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-ALONE = ("hub", "everything", "local_path", "cdi", "build")
+STANDALONE = ("hub", "everything", "local_path", "cdi", "build")
 REPLICAS = ("pair_head", "pair_worker", "ray_head", "ray_worker")
-CASES = ALONE + REPLICAS
+CASES = STANDALONE + REPLICAS
 OLD_DOCKER = ("everything", "local_path")  # asks for the runtime hook; has a Docker without CDI
 Rendered = dict[str, dict[str, Any]]
 
@@ -159,7 +159,7 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
     assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
 
 
-@pytest.mark.parametrize("case", ALONE)
+@pytest.mark.parametrize("case", STANDALONE)
 def test_restarts_are_bounded(rendered: Rendered, cases: Rendered, case: str) -> None:
     unit = rendered[case]["unit"]
     assert readers.setting(unit, "Restart") == ["on-failure"]
@@ -180,8 +180,8 @@ def test_a_node_of_a_replica_leaves_restarts_to_its_watch(rendered: Rendered, ca
     assert watch["limits"] == ({"stall": 240.0} if case.startswith("ray") else {})
 
 
-def test_a_node_alone_has_no_watch(rendered: Rendered) -> None:
-    assert {rendered[case]["watch"] for case in ALONE} == {""}
+def test_a_standalone_node_has_no_watch(rendered: Rendered) -> None:
+    assert {rendered[case]["watch"] for case in STANDALONE} == {""}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,4 +1,4 @@
-"""A tag is resolved once: every node that wants the image runs the digest that the first of them was told."""
+"""A tag is resolved once: every node that wants the image runs the digest that the registry gave the first of them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_verify_alone_accepts_the_installed_release(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rolled_out", "returns"), [({}, False), ({"__dgx_vllm_release": "r3"}, True)])
-def test_only_a_run_with_a_new_release_returns_to_the_one_before(
+def test_only_a_run_with_a_new_release_returns_to_the_previous_one(
     rolled_out: Mapping[str, str], returns: bool, tmp_path: Path
 ) -> None:
     stages = Stages(tmp_path, "verify/rollback")
@@ -41,7 +41,7 @@ def test_only_a_run_with_a_new_release_returns_to_the_one_before(
 
 
 def rollback(place: Path, head: bool, worker: bool, **of_worker: Any) -> tuple[Stages, list[str]]:
-    """Rolls a pair back; whether the release before is healthy on each node, and the messages of those that failed."""
+    """Roll back a pair whose previous release is healthy or not on each node; the messages of nodes that failed."""
     stages = Stages(place, "common/validate", "common/state", "service/activate")
     found = health(True, "__dgx_vllm_health_of_old")["ansible.builtin.set_fact"]["__dgx_vllm_health_of_old"]
     found["healthy"] = "{{ serves }}"
@@ -67,6 +67,6 @@ def test_no_node_of_a_replica_swaps_where_one_does_not_serve(bad: str, tmp_path:
 
 def test_no_node_of_a_replica_restarts_where_one_has_nothing_to_return_to(tmp_path: Path) -> None:
     stages, messages = rollback(tmp_path, head=True, worker=True, previous=None)
-    sentence = "worker has no release before the current one (r2), so there is nothing to return to."
+    sentence = "worker has no previous release (current: r2), so there is nothing to return to."
     assert messages == [sentence] * 2
     assert not [call for call in stages.calls if "activate" in call]

@@ -42,7 +42,7 @@ def deployed(place: Path, *stubs: str) -> Stages:
     return stages
 
 
-def test_a_node_that_serves_alone_now_has_no_watch(tmp_path: Path) -> None:
+def test_a_node_that_is_standalone_now_has_no_watch(tmp_path: Path) -> None:
     stages = deployed(tmp_path)
     for path in ("etc/watch.json", "lib/state/watch.json", "watch/code.py"):
         stages.node("one", path).parent.mkdir(parents=True, exist_ok=True)

@@ -141,25 +141,27 @@ def test_back_when_the_tuner_fails(machine: Machine) -> None:
     status, said, steps = machine.tune()
     assert status == 2
     assert steps == ["preflight", "stop", "tune, server inactive", "start", "health"]
-    assert "spark1 was not tuned: It said: /results/state.json cannot be read: remove it." in said
+    assert "spark1 was not tuned: Output: /results/state.json cannot be read: remove it." in said
     assert "The server is back in service and healthy." in said
     assert not (machine.place / "tuned" / FILE).exists()
 
 
-def test_the_file_before_comes_back_when_the_server_is_not_healthy_with_the_new_one(machine: Machine) -> None:
+def test_the_previous_file_comes_back_when_the_server_is_not_healthy_with_the_new_one(
+    machine: Machine,
+) -> None:
     (machine.place / "tuned").mkdir()
     (machine.place / "tuned" / FILE).write_text("old\n", encoding="utf-8")
     machine.stub("assert_healthy", {"ansible.builtin.fail": {"msg": "The server is not healthy."}})
     status, said, steps = machine.tune()
     assert status == 2 and steps[-3:] == ["assert_healthy", "start", "health"]
-    assert "spark1 was not tuned: It said: The server is not healthy." in said
+    assert "spark1 was not tuned: Output: The server is not healthy." in said
     assert (machine.place / "tuned" / FILE).read_text() == "old\n"
 
 
 def test_refused_before_anything_is_stopped(machine: Machine) -> None:
     (machine.place / "no-plan").touch()
     status, said, steps = machine.tune()
-    assert (status, steps) == (2, ["preflight"]) and "It said: The experts of m are fp8-block." in said
+    assert (status, steps) == (2, ["preflight"]) and "Output: The experts of m are fp8-block." in said
     status, said, steps = machine.tune("-e", "dgx_vllm_tuned_config_dir=")
     assert (status, steps) == (2, ["preflight"])
     assert "spark1 cannot be tuned: dgx_vllm_tuned_config_dir is empty; set it in the inventory" in said

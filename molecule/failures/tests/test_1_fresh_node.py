@@ -78,7 +78,7 @@ def test_docker_version_that_no_repository_has(operator: Operator, node: Node) -
     before = node.snapshot()
     run = operator.fail(docker_version="99.0-1")
     assert "Docker package docker.io=99.0-1 could not be installed on spark1" in run.message
-    assert "Mend dgx_vllm_docker_package or dgx_vllm_docker_version" in run.message
+    assert "Correct dgx_vllm_docker_package or dgx_vllm_docker_version" in run.message
     assert '"apt-cache policy docker.io" lists the versions' in run.message
     assert not differences(before, node.snapshot())
 
@@ -94,7 +94,7 @@ def test_key_with_an_unexpected_fingerprint(operator: Operator, node: Node) -> N
 def test_toolkit_version_that_no_repository_has(operator: Operator, node: Node) -> None:
     run = operator.fail(toolkit_version="9.9.9-1")
     assert "nvidia-container-toolkit=9.9.9-1 could not be installed on spark1" in run.message
-    assert "Mend dgx_vllm_toolkit_version or dgx_vllm_toolkit_repo_url" in run.message
+    assert "Correct dgx_vllm_toolkit_version or dgx_vllm_toolkit_repo_url" in run.message
     assert not node.host.package("nvidia-container-toolkit").is_installed
 
 

@@ -42,7 +42,7 @@ def test_first_release_has_no_previous_one(operator: Operator, node: Node, relea
     operator.succeed()
     releases["first"] = node.current
     run = operator.fail("playbooks/rollback.yml")
-    assert f"spark1 has no release before the current one ({node.current}), so there is" in run.message
+    assert f"spark1 has no previous release (current: {node.current}), so there is" in run.message
     assert node.completes()
 
 

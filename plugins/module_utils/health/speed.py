@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Http
@@ -52,21 +51,3 @@ def measure(http: Http, request: Request) -> dict[str, list[float]]:
         rate(http, request, batch, -1)
         rates[str(batch)] = [round(rate(http, request, batch, run), 2) for run in range(request.runs)]
     return rates
-
-
-def compare(before: dict[str, list[float]], after: dict[str, list[float]]) -> list[str]:
-    """One line per batch: both medians with the lowest and highest run, and the change."""
-    lines = []
-    for batch in before:
-        old, new = before[batch], after.get(batch) or []
-        if old and new:
-            change = (statistics.median(new) / statistics.median(old) - 1) * 100
-            lines.append(
-                f"batch {batch}: {_described(old)} before, {_described(new)} after"
-                f" ({change:+.1f} %, {len(new)} runs each)"
-            )
-    return lines
-
-
-def _described(rates: list[float]) -> str:
-    return f"{statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to {max(rates):.1f})"

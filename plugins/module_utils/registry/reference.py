@@ -28,6 +28,14 @@ class ImageReference(NamedTuple):
         return self.digest or self.tag
 
 
+def split_registry(name: str) -> tuple[str, str]:
+    """(registry, the rest) of an image's name; DOCKER_HUB where the name has no registry."""
+    first, separator, path = name.partition("/")
+    if separator and ("." in first or ":" in first or first == "localhost"):
+        return first, path
+    return DOCKER_HUB, name
+
+
 def parse(text: str) -> ImageReference:
     """The parts of `text`; a missing tag is `latest`. Raises ValueError with one sentence."""
     rest, at, digest = text.strip().partition("@")
@@ -38,11 +46,7 @@ def parse(text: str) -> ImageReference:
     name = head + slash + last
     if colon and not _TAG.match(tag):
         raise ValueError(f"{text!r} has no valid tag after the colon; write name:tag")
-    first, separator, path = name.partition("/")
-    if separator and ("." in first or ":" in first or first == "localhost"):
-        registry = first
-    else:
-        registry, path = DOCKER_HUB, name
+    registry, path = split_registry(name)
     if registry == DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
     if not _PATH.match(path) or not _HOST.match(registry):

@@ -1,4 +1,4 @@
-"""Makes the watch, which is no part of the collection's plugins, and the fake world importable."""
+"""Makes the watch, which is not part of the collection's plugins, and the fake world importable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator orders is no fault: a stop takes the whole replica, a start brings it back."""
+"""What an operator orders is not a fault: a stop takes the whole replica, a start brings it back."""
 
 from __future__ import annotations
 

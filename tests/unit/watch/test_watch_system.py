@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import server as replica
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS, configuration
 from replica_watch.model import Metrics, Report, Settings, Unit
 from replica_watch.system import (
     HttpApi,
@@ -29,6 +30,8 @@ from replica_watch.system import (
     run,
     serve_status,
 )
+
+from helpers.server_inputs import NODE, settings
 
 WATCH = Path(__file__).resolve().parents[3] / "roles/dgx_vllm/files/watch"
 METRICS = """# TYPE vllm:num_requests_running gauge
@@ -190,10 +193,10 @@ def test_a_command_that_is_missing_or_slow_is_no_exception() -> None:
 
 
 def test_the_role_gives_only_limits_that_the_watch_knows() -> None:
-    assert set(replica.WATCH_LIMITS) <= {field.name for field in fields(Settings)}
+    assert set(WATCH_LIMITS) <= {field.name for field in fields(Settings)}
     row = plan({"spark1": {}})["hosts"]["spark1"]
-    with pytest.raises(replica.ReplicaError, match="dgx_vllm_watch_limits has stal; known are peer_grace"):
-        replica.watch_config(row, {"host": "", "model": "m"}, {"stal": 1})
+    with pytest.raises(ServerError, match="dgx_vllm_watch_limits has stal; known are peer_grace"):
+        configuration(settings(watch_limits={"stal": 1}), row, NODE)
 
 
 def test_the_program_runs_and_answers(tmp_path: Path) -> None:
@@ -206,9 +209,8 @@ def test_the_program_runs_and_answers(tmp_path: Path) -> None:
         }
         for host in ("spark1", "spark2")
     }
-    config = replica.watch_config(
-        plan(fleet)["hosts"]["spark1"], {"host": "0.0.0.0", "model": "m"}, {"stall": 60}
-    )
+    given = settings(host="0.0.0.0", watch_limits={"stall": 60})
+    config = configuration(given, plan(fleet)["hosts"]["spark1"], NODE)
     assert config["peers"] == {"spark2": "198.51.100.2"}
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
         port = int(free.server_address[1])

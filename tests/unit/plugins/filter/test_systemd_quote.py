@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.filter.text import systemd_quote
+from ansible_collections.dgx_vllm.spark.plugins.filter.server import systemd_quote
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ AWKWARD = [
     "back\\slash",
     "ends in \\",
     "\\",
-    "\\n is no newline",
+    "\\n is not a newline",
     ";",
     "a;b",
     "#",

@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 def alive() -> None:
-    """Tell systemd's watchdog; nothing without one."""
+    """Notify systemd's watchdog, if there is one."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -38,7 +38,7 @@ def alive() -> None:
 
 
 def make(config: Mapping[str, Any]) -> Watch:
-    """The watch of this node with its real surroundings; its status is served from here on."""
+    """The watch of this node in its real environment; its status is served from here on."""
     settings = Settings(
         host=config["host"],
         rank=int(config["rank"]),
@@ -50,22 +50,22 @@ def make(config: Mapping[str, Any]) -> Watch:
     memory = Memory(config["state"])
     watch = Watch(
         settings,
-        time.monotonic,
-        time.time,
-        SystemdUnits(config["unit"], config["container"]),
-        HttpPeers(config["peers"], int(config["port"])),
-        HttpApi(api["address"], int(api["port"]), api["model"], key_from(api["env_file"])),
-        lambda: accepts(engine["address"], int(engine["port"])),
-        say,
-        memory.save,
-        memory.load(),
+        clock=time.monotonic,
+        date=time.time,
+        units=SystemdUnits(config["unit"], config["container"]),
+        peers=HttpPeers(config["peers"], int(config["port"])),
+        api=HttpApi(api["address"], int(api["port"]), api["model"], key_from(api["env_file"])),
+        head_listens=lambda: accepts(engine["address"], int(engine["port"])),
+        say=say,
+        save=memory.save,
+        known=memory.load(),
     )
     serve_status(config["address"], int(config["port"]), lambda: watch.report)
     return watch
 
 
 def main(path: str) -> None:
-    """Tick for ever; an error in one look is told and does not end the watch."""
+    """Tick forever; an error in one tick is logged and does not end the watch."""
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     watch = make(config)
@@ -75,7 +75,7 @@ def main(path: str) -> None:
         try:
             watch.tick()
         except Exception:
-            say(f"a look failed: {traceback.format_exc(limit=3)}")
+            say(f"a check failed: {traceback.format_exc(limit=3)}")
         alive()
         time.sleep(interval)
 

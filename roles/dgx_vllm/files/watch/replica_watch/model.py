@@ -1,4 +1,4 @@
-"""What a watch knows and is told; plain data."""
+"""The watch's data, and the interfaces to its surroundings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ UP, DOWN = "up", "down"
 NEW = "new"
 """Nothing is recorded yet."""
 STOPPED = "stopped"
-"""Shall not run: an operator stopped the replica, or the watch gave up."""
+"""Must not run: an operator stopped the replica, or the watch gave up."""
 ENDING = "ending"
-"""Shall run again, and its old run has not ended yet."""
+"""Must run again, and its old run has not ended yet."""
 HELD = "held"
-"""Shall run, its old run has ended, and it waits until those of all peers have."""
+"""Must run; its old run has ended, and it waits until those of all peers have."""
 STARTING = "starting"
 """Runs and does not serve yet."""
 READY = "ready"
@@ -27,7 +27,7 @@ UNKNOWN = "unknown"
 """State of a unit about which systemd did not answer."""
 
 STOPPED_BY_ORDER = 143
-"""What vLLM's container ends with after SIGTERM. By itself it ends with another status, 0 among them."""
+"""Exit status of vLLM's container after SIGTERM. By itself it ends with another status, such as 0."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class Metrics:
 class Report:
     """What a watch publishes, and keeps over its own restart.
 
-    Moments are seconds since the epoch, for they outlive a boot; `pause` is seconds from the generation's beginning to
-    its start.
+    Moments are seconds since the epoch, because they outlive a boot; `pause` is seconds from the generation's
+    beginning to its start.
     """
 
     host: str
@@ -119,7 +119,7 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """The report in `data`; ValueError when it is none."""
+        """The report in `data`; ValueError if it is not one."""
         try:
             return cls(
                 host=str(data["host"]),
@@ -147,7 +147,7 @@ class Units(Protocol):
         """Start it and do not wait."""
 
     def stop(self, hard: bool) -> None:
-        """Stop it and do not wait; `hard` kills the server first, which would not end by itself."""
+        """Stop it and do not wait; `hard` kills the server first if it would not end by itself."""
 
     def shutting_down(self) -> bool:
         """Whether the machine itself is going down."""
@@ -157,7 +157,7 @@ class Api(Protocol):
     """The head's server."""
 
     def healthy(self) -> bool:
-        """Whether /health says 200."""
+        """Whether /health returns 200."""
 
     def metrics(self) -> Optional[Metrics]:
         """The counters; None when they cannot be read."""

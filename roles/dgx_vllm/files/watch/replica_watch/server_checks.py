@@ -1,4 +1,4 @@
-"""What the head asks its own server: does it answer, do tokens grow, does /health tell the truth."""
+"""What the head asks its own server: does it answer, does it produce tokens, is /health right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from replica_watch.model import Api, Metrics, Settings
 
 
 class ServerChecks:
-    """Looks once a tick; all waiting is done by the probe in the background."""
+    """Checks once per tick; only the probe in the background waits."""
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._settings = settings
@@ -16,7 +16,7 @@ class ServerChecks:
         self.reset(0.0)
 
     def reset(self, now: float) -> None:
-        """A new run: forget what was seen of the old one."""
+        """A new run: discard what was seen of the old one."""
         self._seen: Optional[Metrics] = None
         self._grew = self._busy_since = now
         self._asked = self._probed = now
@@ -26,8 +26,8 @@ class ServerChecks:
     def look(self, now: float, ready: bool, urgent: bool) -> tuple[bool, str]:
         """Whether the server answers, and what is wrong with it ('' for nothing).
 
-        `urgent`: a peer does not answer. A token now shows that only its watch is gone, for no token comes out of
-        a replica that lacks a node.
+        `urgent`: a peer does not answer. A token now shows that only its watch is gone, because a replica that
+        lacks a node produces no tokens.
         """
         if not ready:
             self._grew = self._probed = now

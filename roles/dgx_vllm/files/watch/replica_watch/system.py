@@ -1,4 +1,4 @@
-"""The real world of a watch: systemd and Docker, the peers' watches, the server's API, a file for its memory."""
+"""The real surroundings of a watch: systemd and Docker, the peers' watches, the server's API, its state file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SystemdUnits:
         self._run(["systemctl", "start", "--no-block", self._unit], 10.0)
 
     def stop(self, hard: bool) -> None:
-        """The order to stop comes first, or systemd would take the killed container for a failure and restart it."""
+        """Order the stop first: otherwise systemd would see the killed container as a failure and restart it."""
         self._run(["systemctl", "stop", "--no-block", self._unit], 10.0)
         if hard:
             self._run(["docker", "kill", self._container], 20.0)
@@ -135,7 +135,7 @@ class HttpPeers:
 
 
 IP_FREEBIND = 15
-"""Of Linux' <linux/in.h>; Python has no name for it. The rail's address may come later than the watch."""
+"""Of Linux' <linux/in.h>; Python has no name for it. The rail may get its address after the watch starts."""
 
 
 class StatusServer(ThreadingHTTPServer):
@@ -150,7 +150,7 @@ class StatusServer(ThreadingHTTPServer):
 
 
 def serve_status(address: str, port: int, report: Callable[[], Report]) -> StatusServer:
-    """Answer the peers from a thread, so that a slow look at the own server keeps nobody waiting."""
+    """Answer the peers from a thread, so that a slow check of this node's server keeps nobody waiting."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
@@ -165,7 +165,7 @@ def serve_status(address: str, port: int, report: Callable[[], Report]) -> Statu
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """The journal is for what happens."""
+            """Requests of peers do not belong in the journal."""
 
     server = StatusServer((address, port), Handler)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
@@ -184,7 +184,7 @@ class HttpApi:
         self._results: dict[int, bool] = {}
 
     def healthy(self) -> bool:
-        """Whether /health says 200."""
+        """Whether /health returns 200."""
         return request(self._address, self._port, "GET", "/health", self._timeout)[0] == 200
 
     def metrics(self) -> Optional[Metrics]:
@@ -228,7 +228,7 @@ def read_metrics(text: str) -> Metrics:
 
 
 def key_from(env_file: str) -> Callable[[], str]:
-    """Reads VLLM_API_KEY from the release's environment file each time, for a release may bring a new one."""
+    """Reads VLLM_API_KEY from the release's environment file each time, because a release may bring a new one."""
 
     def read() -> str:
         try:
@@ -254,7 +254,7 @@ class Memory:
             return None
 
     def save(self, report: Report) -> None:
-        """Whole or not at all."""
+        """Write the report, completely or not at all."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,8 +1,8 @@
-"""The decisions: follow a peer that knows more, notice what broke, restart the replica as one, give up in the end.
+"""The decisions: follow a peer that knows more, notice faults, restart the replica as one, give up in the end.
 
 Every node has a number, the generation, that counts the replica's common starts and stops. Whoever notices a fault
-takes the next number and ends its own run; who sees a higher number than its own does the same and takes it over.
-A node starts when all peers have the same number and none has an old run. Nobody coordinates, so nobody is missed.
+takes the next number and ends its own run; whoever sees a higher number adopts it and does the same.
+A node starts when all peers have the same number and none has an old run. There is no coordinator that could fail.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from replica_watch.server_checks import ServerChecks
 
 Peers = Callable[[], Mapping[str, Optional[Report]]]
 REMINDER = 60.0
-"""Seconds between two lines about the same thing that is waited for."""
+"""Seconds between two lines about the same wait."""
 
 
 class Watch:
@@ -41,6 +41,7 @@ class Watch:
     def __init__(
         self,
         settings: Settings,
+        *,
         clock: Callable[[], float],
         date: Callable[[], float],
         units: Units,
@@ -68,7 +69,7 @@ class Watch:
         self._reminded = 0.0
 
     def tick(self) -> None:
-        """Look once, and act at most once."""
+        """Check once, and act at most once."""
         now, unit = self._clock(), self._units.show()
         peers = dict(self._peers())
         for host in self.settings.peers:
@@ -103,8 +104,8 @@ class Watch:
         """Take over a higher generation; at the same one a stop wins."""
         mine = self.report
         best = max(
-            (one for one in peers.values() if one is not None),
-            key=lambda one: (one.generation, one.desired == DOWN, one.host),
+            (report for report in peers.values() if report is not None),
+            key=lambda report: (report.generation, report.desired == DOWN, report.host),
             default=None,
         )
         if best is None or best.generation < mine.generation or best.generation == 0:
@@ -162,10 +163,10 @@ class Watch:
             return
         missing = [host for host in self.settings.peers if peers.get(host) is None]
         behind = [
-            one.host
-            for one in peers.values()
-            if one is not None
-            and (one.generation < self.report.generation or one.phase not in (HELD, *RUNNING))
+            report.host
+            for report in peers.values()
+            if report is not None
+            and (report.generation < self.report.generation or report.phase not in (HELD, *RUNNING))
         ]
         if not missing and not behind:
             self._say(f"starts generation {self.report.generation}")
@@ -196,7 +197,7 @@ class Watch:
     def _ended(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if self._units.shutting_down():
             return
-        # systemd forgets a unit that is not enabled once it has ended well, and its status with it.
+        # systemd unloads a unit that is not enabled once it has ended well, and loses its status.
         if unit.ordered or unit.status == STOPPED_BY_ORDER or not unit.run:
             self._stopped(unit, peers)
             return
@@ -216,7 +217,7 @@ class Watch:
         else:
             head = peers.get(self.settings.head)
             ready = head is not None and head.phase == READY and head.generation == mine.generation
-            # Of the others the head tells, by a completion that does not come.
+            # The head notices the loss of any other node: its completions fail.
             lost = self.settings.head in gone and mine.phase == READY and not self._head_listens()
             fault = f"{self.settings.head} is gone" if lost else ""
         if fault:
@@ -234,7 +235,7 @@ class Watch:
         self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str
     ) -> None:
         """A run that this watch did not start: by an operator, at boot, or by systemd's own restart."""
-        quiet = all(one is None or one.phase not in (ENDING, *RUNNING) for one in peers.values())
+        quiet = all(report is None or report.phase not in (ENDING, *RUNNING) for report in peers.values())
         self._next(peers, UP, f"{reason} on {self.settings.host}")
         if quiet:
             self._running(now, unit.run)
@@ -257,7 +258,7 @@ class Watch:
             text = (
                 f"gave up after {len(mine.failures)} failure{'s' * (len(mine.failures) > 1)} within "
                 f"{minutes:.0f} minutes, the last one on "
-                f"{limits.host}: {reason}; mend it, then run systemctl restart dgx-vllm on any node of the "
+                f"{limits.host}: {reason}; fix it, then run systemctl restart dgx-vllm on any node of the "
                 "replica"
             )
             self._next(peers, DOWN, text)
@@ -274,7 +275,7 @@ class Watch:
     def _next(
         self, peers: Mapping[str, Optional[Report]], desired: str, reason: str, pause: float = 0.0
     ) -> None:
-        known = [one.generation for one in peers.values() if one is not None]
+        known = [report.generation for report in peers.values() if report is not None]
         self.report.generation = max([self.report.generation, *known]) + 1
         self.report.desired, self.report.reason = desired, reason
         self._pause(pause)
@@ -285,12 +286,12 @@ class Watch:
         self._hold_until = self._clock() + seconds
 
     def _end(self, phase: str, unit: Unit, hard: bool) -> None:
-        """End the own run and remember which one it was."""
+        """End this node's run and remember which one it was."""
         self.report.phase = ENDING if phase == HELD and not unit.down else phase
         self.report.run = unit.run
         self._ended_run = unit.run
         self._save(self.report)
-        # systemd stops it already, and a second order would cancel the start of `systemctl restart`.
+        # systemd is stopping it already, and a second order would cancel the start of `systemctl restart`.
         ending = unit.active == "deactivating" and not hard
         if not unit.down and not ending:
             self._units.stop(hard)

@@ -1,4 +1,4 @@
-"""speed: rates out of a server's answers, one sentence where there are none, and the comparison of two measurements."""
+"""speed: rates out of a server's answers, and one sentence where there are none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.speed import (
     Request,
     SpeedError,
-    compare,
     measure,
 )
 
@@ -50,14 +49,6 @@ def test_a_server_that_does_not_answer() -> None:
         SpeedError, match=r"no completion of 1 x 64 tokens \(status 503\): run playbooks/verify.yml"
     ):
         measure(Server(503), REQUEST)
-
-
-def test_comparison() -> None:
-    before, after = {"1": [50.0] * 5, "8": [100.0, 101.0, 99.0]}, {"1": [55.0] * 5, "8": [90.0] * 3}
-    assert compare(before, after) == [
-        "batch 1: 50.0 tokens/s (50.0 to 50.0) before, 55.0 tokens/s (55.0 to 55.0) after (+10.0 %, 5 runs each)",
-        "batch 8: 100.0 tokens/s (99.0 to 101.0) before, 90.0 tokens/s (90.0 to 90.0) after (-10.0 %, 3 runs each)",
-    ]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import server as node
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import replica as topology
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.node import node_server
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
 
 from helpers.fleets import Variables, hosts, replica
+from helpers.server_inputs import NODE, settings, variables
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
-def halves(port: int) -> list[dict[str, Any]]:
-    """Both halves of a port with the names that a DGX Spark gives them."""
+def interfaces(port: int) -> list[dict[str, Any]]:
+    """Both interfaces of a port with the names that a DGX Spark gives them."""
     return [
         {"interface": f"{prefix}p1s0f{port}np{port}", "rdma": f"roce{rdma}p1s0f{port}", "rdma_port": 1}
         for prefix, rdma in (("en", ""), ("enP2", "P2"))
@@ -37,7 +41,7 @@ def management(row: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-FIRST, SECOND, BOTH = halves(0), halves(1), halves(0) + halves(1)
+FIRST, SECOND, BOTH = interfaces(0), interfaces(1), interfaces(0) + interfaces(1)
 MLX5 = [{"interface": f"eth{number}", "rdma": f"mlx5_{number}", "rdma_port": 1} for number in (0, 2)]
 PLAIN = [{"interface": name, "rdma": ""} for name in ("enp1s0f0np0", "enP2p1s0f0np0")]
 
@@ -63,10 +67,10 @@ def rendered(case: str) -> dict[str, Any]:
     for host, row in planned["hosts"].items():
         rails = special.get(host, FIRST)
         found[host] = {
-            "environment": node.environment(row, rails, management(row)),
-            "serve": node.serve_arguments(row) if node.serves(row) else None,
-            "container": node.container_arguments(row, rails),
-            **({"ray": node.ray_command(row)} if row["executor"] == "ray" else {}),
+            "environment": fabric.environment(row, rails, management(row)),
+            "serve": topology.serve_arguments(row) if topology.serves(row) else None,
+            "container": fabric.container_arguments(row, rails),
+            **({"ray": topology.ray_command(row)} if row["executor"] == "ray" else {}),
         }
     return found
 
@@ -86,7 +90,7 @@ def test_no_golden_file_is_left_over() -> None:
 
 
 @pytest.mark.parametrize("case", set(CASES) - {"one", "no_rdma"})
-def test_both_halves_carry_nccl_and_nothing_known_to_be_wrong_is_set(case: str) -> None:
+def test_both_interfaces_carry_nccl_and_nothing_known_to_be_wrong_is_set(case: str) -> None:
     for host, found in rendered(case).items():
         environment = found["environment"]
         assert len(environment["NCCL_IB_HCA"].split(",")) % 2 == 0, host
@@ -108,19 +112,75 @@ def test_with_ray_only_the_head_serves_and_the_dashboard_is_on_the_fabric() -> N
     assert "--address=198.51.100.1:6379" in found["spark2"]["ray"]
 
 
-def test_a_node_with_too_few_cabled_halves_is_refused() -> None:
+def test_a_node_with_too_few_cabled_interfaces_is_refused() -> None:
     row = plan(replica(2))["hosts"]["spark1"]
-    with pytest.raises(node.ReplicaError, match="1 cabled half-port and 2 planned rails"):
-        node.environment(row, FIRST[:1], {})
+    with pytest.raises(ServerError, match="1 cabled interface and 2 planned rails"):
+        fabric.environment(row, FIRST[:1], {})
 
 
 def test_in_a_ring_the_dashboard_is_on_loopback() -> None:
     row = plan(replica(4, fabric_kind="ring", executor="ray"))["hosts"]["spark1"]
-    assert "--dashboard-host=127.0.0.1" in node.ray_arguments(row)
-    assert "--node-ip-address=192.0.2.1" in node.ray_arguments(row)
+    assert "--dashboard-host=127.0.0.1" in topology.ray_arguments(row)
+    assert "--node-ip-address=192.0.2.1" in topology.ray_arguments(row)
 
 
 def test_a_ring_node_without_its_control_address_is_refused() -> None:
     row = plan(replica(4, fabric_kind="ring"))["hosts"]["spark1"]
-    with pytest.raises(node.ReplicaError, match=r"no interface with its control address 192\.0\.2\.1; write"):
-        node.environment(row, BOTH, {"enP7s7": ["192.0.2.10/24", "203.0.113.1/24"]})
+    with pytest.raises(ServerError, match=r"no interface with its control address 192\.0\.2\.1; write"):
+        fabric.environment(row, BOTH, {"enP7s7": ["192.0.2.10/24", "203.0.113.1/24"]})
+
+
+class Recorded(dict[str, Any]):
+    """A dictionary that notes what is read of it."""
+
+    read: set[str]
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self.read = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def test_the_role_hands_over_just_what_is_read() -> None:
+    row = plan(replica(2))["hosts"]["spark1"]
+    given, node = Recorded(settings()), Recorded({**NODE, "commit": ""})
+    node_server(given, row, FIRST, management(row), node)
+    docker.tuner_command(given, node, plan=False)
+    assert sorted(given.read) == variables()["__dgx_vllm_server_variables"]
+    assert sorted(node.read) == sorted(variables()["__dgx_vllm_server_node"]) == sorted(NODE)
+
+
+def test_a_node_of_its_own_has_no_watch() -> None:
+    row = plan(hosts(1))["hosts"]["spark1"]
+    assert node_server(settings(), row, [], {}, NODE)["watch"] == {}
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_numbers_may_be_strings(kind: type) -> None:
+    """`-e dgx_vllm_max_num_seqs=1` gives a string."""
+    row = plan(hosts(1))["hosts"]["spark1"]
+    numbers = {
+        "port": 8001, "max_model_len": 0, "max_num_seqs": 16, "kv_cache_memory_bytes": 25769803776,
+        "container_memlock": -1,
+    }  # fmt: skip
+    given = settings(**{name: kind(value) for name, value in numbers.items()})
+    found = node_server(given, row, [], {}, NODE)
+    environment = dict(found["env"])
+    assert environment["PORT"] == "8001" and environment["MAX_NUM_SEQS"] == "16"
+    assert "MAX_MODEL_LEN" not in environment
+    assert found["serve"][-2:] == ["--kv-cache-memory-bytes", "25769803776"]
+    assert "--ulimit=memlock=-1:-1" in found["docker"]
+
+
+def test_the_tuner_is_told_to_plan_without_gpu_and_without_a_folder_to_write_to() -> None:
+    planned, measured = (
+        docker.tuner_command(settings(), NODE, plan=plan_only) for plan_only in (True, False)
+    )
+    assert planned[-1] == "--plan" and "--plan" not in measured
+    assert set(measured) - set(planned) == {
+        "--gpus=all", f"--volume={NODE['cache']}:/cache", f"--volume={NODE['tune_results']}:/results",
+    }  # fmt: skip
+    assert set(planned) - set(measured) == {"--plan"}

@@ -1,0 +1,57 @@
+"""Filters for the image: the tag of what is built, the registry of what is pulled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Callable
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
+    DOCKER_HUB,
+    split_registry,
+)
+
+IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+
+DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
+"""What `docker login` calls Docker Hub."""
+
+
+def tree_digest(folder: str, *more: str) -> str:
+    """First 12 hex digits of the SHA-256 over the files under `folder` (names, modes, bytes) and the strings `more`."""
+    digest = hashlib.sha256("\0".join(more).encode())
+    root = Path(folder)
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if path.is_file() and not IGNORED & set(name.parts):
+            executable = "x" if path.stat().st_mode & 0o100 else "-"
+            digest.update(f"\0{name.as_posix()}\0{executable}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def registry_of(image: str) -> str:
+    """The registry that Docker would log in to for `image`."""
+    registry, _ = split_registry(image)
+    return DOCKER_HUB_LOGIN if registry == DOCKER_HUB else registry
+
+
+def image_leader(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], image: str) -> str:
+    """The first of `hosts` that wants `image`, and asks the registry for the others; '' if none does."""
+    for host in hosts:
+        known = hostvars[host]
+        if (
+            known.get("dgx_vllm_state", "present") == "present"
+            and known.get("dgx_vllm_image", image) == image
+        ):
+            return host
+    return ""
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name to function."""
+        return {"image_leader": image_leader, "registry_of": registry_of, "tree_digest": tree_digest}

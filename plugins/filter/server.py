@@ -1,0 +1,63 @@
+"""Filters that say what a node runs with: its server, its rails' access, the tuner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import node as server
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
+
+
+def node_server(
+    settings: Mapping[str, Any],
+    row: Mapping[str, Any],
+    rails: Sequence[Mapping[str, Any]],
+    addresses: Mapping[str, Sequence[str]],
+    node: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Environment, vLLM's and Docker's arguments, command, and the watch's configuration of a node."""
+    try:
+        return server.node_server(settings, row, rails, addresses, node)
+    except ServerError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def node_fabric(
+    row: Mapping[str, Any], rails: Sequence[Mapping[str, Any]], addresses: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Environment and arguments of `docker run` with which a container of the node uses its rails."""
+    try:
+        environment = fabric.environment(row, rails, addresses)
+    except ServerError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return {"env": environment, "docker": fabric.container_arguments(row, rails)}
+
+
+def tuner_command(settings: Mapping[str, Any], node: Mapping[str, Any], plan: bool = False) -> list[str]:
+    """The command that tunes the MoE kernels on a standalone node; with `plan`, the one that says what it would do."""
+    return docker.tuner_command(settings, node, plan)
+
+
+def systemd_quote(argument: str) -> str:
+    """`argument` as one word of an ExecStart= line (systemd.service(5), "Command lines")."""
+    text = str(argument).replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[\w@%+=:,./\\$-]+", text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name to function."""
+        return {
+            "node_fabric": node_fabric,
+            "node_server": node_server,
+            "systemd_quote": systemd_quote,
+            "tuner_command": tuner_command,
+        }

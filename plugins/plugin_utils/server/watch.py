@@ -1,0 +1,55 @@
+"""The watch's configuration for one node of a replica, part of the node's release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import connect_host
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import (
+    Node,
+    Row,
+    ServerError,
+    Settings,
+)
+
+WATCH_LIMITS = (
+    "peer_grace", "stall", "probe_interval", "probe_deadline", "probe_failures", "start_timeout", "backoff",
+    "backoff_limit", "failure_limit", "failure_window",
+)  # fmt: skip
+"""Limits of the watch that may be given; its own defaults stand in its replica_watch/model.py."""
+
+
+def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:
+    """watch.json of the node's release.
+
+    `engine` is where the head accepts its workers for as long as its server lives. @RELEASE@ stands for the release's
+    name, which is not known before its files are.
+    """
+    limits = settings["dgx_vllm_watch_limits"]
+    unknown = sorted(set(limits) - set(WATCH_LIMITS))
+    if unknown:
+        raise ServerError(
+            f"dgx_vllm_watch_limits has {', '.join(unknown)}; known are {', '.join(WATCH_LIMITS)}."
+        )
+    return {
+        "host": row["host"],
+        "rank": int(row["rank"]),
+        "head": row["head"],
+        "address": row["address"],
+        "port": int(row["watch_port"]),
+        "peers": dict(row["peer_addresses"]),
+        "unit": node["unit"],
+        "container": node["container"],
+        "api": {
+            "address": connect_host(str(settings["dgx_vllm_host"])),
+            "port": int(settings["dgx_vllm_port"]),
+            "model": str(node["served_names"][0]),
+            "env_file": f"{node['config_dir']}/releases/@RELEASE@/vllm.env",
+        },
+        "engine": {
+            "address": row["head_address"],
+            "port": int(row["ray"]["port"] if row["executor"] == "ray" else row["master_port"]),
+        },
+        "state": node["watch_state"],
+        "limits": {name: float(value) for name, value in limits.items()},
+    }
