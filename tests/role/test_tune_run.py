@@ -170,4 +170,4 @@ def test_refused_before_anything_is_stopped(machine: Machine) -> None:
 def test_check_mode_says_what_it_would_do(machine: Machine) -> None:
     status, said, steps = machine.tune("--check")
     assert status == 0, said
-    assert "stop" not in steps and "Show the plan" in said
+    assert "stop" not in steps and "Show the tuner's plan" in said
