@@ -55,10 +55,11 @@ def test_documentation_fits_the_function(name: str) -> None:
     options = dict(document["options"])
     assert options.pop("_input")["required"] is True
     _, *parameters = inspect.signature(FILTERS[name]).parameters.values()
-    named = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
-    assert list(options) == [parameter.name for parameter in named]
-    for parameter in named:
+    assert list(options) == [parameter.name for parameter in parameters]
+    for parameter in parameters:
         option = options[parameter.name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            continue
         assert option.get("required", False) == (parameter.default is inspect.Parameter.empty), parameter.name
         if parameter.default not in (inspect.Parameter.empty, None):
             assert option["default"] == parameter.default, parameter.name
