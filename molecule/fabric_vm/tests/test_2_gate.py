@@ -57,7 +57,7 @@ def test_second_run_is_compared_with_the_first(operator: Operator) -> None:
 def test_gate_fails_at_a_speed_it_cannot_reach(operator: Operator) -> None:
     run = operator.fail(GATE, fabric_thresholds={**LOW, "rail_gbits": 50}, fabric_json=report(operator))
     assert "spark1 - spark2 rail 0" in run.output
-    assert "below 50 Gb/s with MTU, PCIe width and link right" in run.message
+    assert "below 50 Gb/s although MTU, PCIe width and link are right" in run.message
     assert "run it again on idle machines" in run.message
 
 
