@@ -18,7 +18,6 @@ LONGEST_FUNCTION = 70
 LONGEST_VARS_FILE = 80
 
 FILTER_FILES = sorted(path for path in (PLUGINS / "filter").glob("*.py") if path.stem != "__init__")
-"""Filters that still lack their documentation; none may be added."""
 
 
 def module_name(path: Path) -> str:
