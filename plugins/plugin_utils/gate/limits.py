@@ -14,13 +14,17 @@ THRESHOLDS: dict[str, Any] = {
     "rail_gbits": 85.0,
     "degraded_gbits": 20.0,
     "port_gbits": 170.0,
-    "busbw_gbytes": 20.0,
+    "busbw_gbytes": 17.0,
     "tcp_busbw_gbytes": 4.0,
     "rdma": True,
 }
-"""Limits and where they come from. NVIDIA's playbooks measure 92.6 and 97.3 Gb/s on the two interfaces of a port and at
-least 21.9 GB/s bus bandwidth for a pair; users report about 13 Gb/s per rail on degraded hardware and about 3 GB/s with
-one interface, MTU 1500 or TCP. The limits leave room below the good values."""
+"""Limits and where they come from. NVIDIA's playbooks measure 92.6 and 97.3 Gb/s on the two interfaces of a port; users
+report about 13 Gb/s per rail on degraded hardware. Bus bandwidth grows with the size that is gathered: 21.9 GB/s are
+NVIDIA's at 16 GiB, and two pairs whose owners published their tables reach 19.7 and 19.9 GB/s at 1 GiB, which is the
+size of the role's all_gather.py. One interface alone gives up to 13.5 GB/s, MTU 1500 or TCP about 3."""
+
+ONE_INTERFACE_GBYTES = 13.5
+"""What one interface alone gives at large sizes, as reported by users."""
 
 
 def limits_from(thresholds: Limits) -> dict[str, Any]:
