@@ -107,6 +107,17 @@ def test_docker_reads_the_settings_back(rendered: Rendered, cases: Rendered, cas
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_a_start_is_modest_and_tells_nobody(rendered: Rendered, case: str) -> None:
+    """S3: FlashInfer takes all cores without MAX_JOBS. R11: usage statistics are off. R3: caches survive --rm."""
+    found = readers.docker_env_file(rendered[case]["env"])
+    assert int(found["MAX_JOBS"]) <= 4
+    assert (found["VLLM_NO_USAGE_STATS"], found["DO_NOT_TRACK"]) == ("1", "1")
+    folders = {found[name] for name in found if name.endswith(("CACHE_PATH", "CACHE_DIR", "CACHE_HOME", "CACHE_ROOT"))}
+    assert len(folders) == 5
+    assert all(folder.startswith("/cache/") for folder in folders)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_environment_names_no_variable_twice(rendered: Rendered, case: str) -> None:
     lines = [line.split("=")[0] for line in rendered[case]["env"].splitlines() if line]
     assert len(lines) == len(set(lines))
@@ -155,14 +166,15 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
     unit = rendered[case]["unit"]
     (stop,) = readers.setting(unit, "ExecStop")
     words = readers.systemd_words(stop)
-    docker_waits = int(words[words.index("--time") + 1])
+    docker_waits = int(words[words.index("-t") + 1])
     assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
 
 
 @pytest.mark.parametrize("case", STANDALONE)
 def test_restarts_are_bounded(rendered: Rendered, cases: Rendered, case: str) -> None:
+    """B2: an engine that dies ends vLLM with status 0, so every end but an ordered one means a restart."""
     unit = rendered[case]["unit"]
-    assert readers.setting(unit, "Restart") == ["on-failure"]
+    assert readers.setting(unit, "Restart") == ["always"]
     assert readers.setting(unit, "StartLimitBurst") == [str(cases[case].get("dgx_vllm_restart_limit", 3) + 1)]
     window = int(readers.setting(unit, "StartLimitIntervalSec")[0])
     assert window > int(readers.setting(unit, "RestartSec")[0])

@@ -15,6 +15,19 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes impor
 
 Pair = tuple[str, str]
 
+OVERRIDABLE = {
+    # FlashInfer compiles with as many nvcc as there are cores plus two, several GiB each (flashinfer#3634).
+    "MAX_JOBS": "4",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # Compiled kernels outlive the container, which is removed at every stop: the driver's, and those of libraries that
+    # go by the XDG cache folder.
+    "CUDA_CACHE_PATH": "/cache/nv",
+    "CUDA_CACHE_MAXSIZE": "4294967296",
+    "XDG_CACHE_HOME": "/cache/xdg",
+}
+"""Variables that dgx_vllm_extra_env may replace."""
+
 
 def environment(settings: Settings, words: Sequence[str], fabric: Mapping[str, str]) -> list[Pair]:
     """Names and values of vllm.env, in its order.
@@ -39,6 +52,7 @@ def environment(settings: Settings, words: Sequence[str], fabric: Mapping[str, s
         ("TRITON_CACHE_DIR", "/cache/triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "/cache/inductor"),
         ("FLASHINFER_WORKSPACE_BASE", "/cache/flashinfer"),
+        *((name, value) for name, value in OVERRIDABLE.items() if name not in settings["dgx_vllm_extra_env"]),
         *([("VLLM_TUNED_CONFIG_FOLDER", "/tuned")] if settings["dgx_vllm_tuned_config_dir"] else []),
         *_if_set("VLLM_API_KEY", settings["dgx_vllm_api_key"], unset=""),
         *_sorted(fabric),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, vllm
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import replica as topology
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.node import node_server
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
@@ -184,3 +184,12 @@ def test_the_tuner_is_told_to_plan_without_gpu_and_without_a_folder_to_write_to(
         "--gpus=all", f"--volume={NODE['cache']}:/cache", f"--volume={NODE['tune_results']}:/results",
     }  # fmt: skip
     assert set(planned) - set(measured) == {"--plan"}
+
+
+def test_the_operator_may_replace_what_is_only_a_good_default() -> None:
+    row = plan(replica(1))["hosts"]["spark1"]
+    given = {"MAX_JOBS": "12", "VLLM_NO_USAGE_STATS": "0"}
+    found = node_server(settings(extra_env=given), row, [], {}, NODE)["env"]
+    assert {name: value for name, value in found if name in given} == given
+    assert len({name for name, _ in found}) == len(found)
+    assert set(vllm.OVERRIDABLE) <= {name for name, _ in found}
