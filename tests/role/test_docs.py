@@ -85,7 +85,9 @@ def test_every_name_of_the_architecture_exists() -> None:
     assert functions
     for place, function in functions:
         sources = [file.read_text(encoding="utf-8") for file in modules(place)]
-        assert any(f"\ndef {function}(" in source for source in sources), f"{place}: {function}"
+        assert any(re.search(rf"^ *def {function}\(", source, re.MULTILINE) for source in sources), (
+            f"{place}: {function}"
+        )
     used = "".join(path.read_text(encoding="utf-8") for path in ROLE.rglob("*.yml"))
     for name in (word for word in quoted() if re.fullmatch(r"(__)?dgx_vllm_\w+", word)):
         assert re.search(rf"\b{name}\b", used), name
