@@ -1,10 +1,14 @@
-"""Filter for Docker's configuration."""
+"""Filters for Docker's configuration."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from typing import Any, Callable
+
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import numbers
+
+CDI_BY_ITSELF = (28, 3)
 
 
 def without_nvidia(daemon: Mapping[str, Any], before: Mapping[str, bool]) -> dict[str, Any]:
@@ -18,9 +22,19 @@ def without_nvidia(daemon: Mapping[str, Any], before: Mapping[str, bool]) -> dic
     return rest
 
 
+def daemon_lacks_gpu(daemon: Mapping[str, Any], access: str, version: str | None) -> bool:
+    """Whether Docker has to be told of the GPU; with CDI on, it needs neither a runtime nor a restart.
+
+    `access` is cdi or runtime. Docker reads CDI specifications by itself from 28.3 on, unless features.cdi is false.
+    """
+    if access == "runtime":
+        return "nvidia" not in (daemon.get("runtimes") or {})
+    return not (daemon.get("features") or {}).get("cdi", numbers(version) >= CDI_BY_ITSELF)
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"without_nvidia": without_nvidia}
+        return {"daemon_lacks_gpu": daemon_lacks_gpu, "without_nvidia": without_nvidia}

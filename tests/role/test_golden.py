@@ -112,7 +112,11 @@ def test_a_start_is_modest_and_tells_nobody(rendered: Rendered, case: str) -> No
     found = readers.docker_env_file(rendered[case]["env"])
     assert int(found["MAX_JOBS"]) <= 4
     assert (found["VLLM_NO_USAGE_STATS"], found["DO_NOT_TRACK"]) == ("1", "1")
-    folders = {found[name] for name in found if name.endswith(("CACHE_PATH", "CACHE_DIR", "CACHE_HOME", "CACHE_ROOT"))}
+    folders = {
+        found[name]
+        for name in found
+        if name.endswith(("CACHE_PATH", "CACHE_DIR", "CACHE_HOME", "CACHE_ROOT"))
+    }
     assert len(folders) == 5
     assert all(folder.startswith("/cache/") for folder in folders)
 

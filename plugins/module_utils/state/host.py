@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 
+_HANDOVER = "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT=y"
 _NVIDIA_MODULE = re.compile(r"(?:^|/)nvidia\.ko(?:\.(?:xz|zst|gz))?$")
 
 
@@ -62,9 +63,15 @@ def _has_nvidia_module(directory: Path) -> bool:
     return any(_NVIDIA_MODULE.search(path.name) for path in directory.glob("**/nvidia.ko*"))
 
 
-def kernel(root: Path) -> dict[str, Any]:
-    """The running kernel, the installed ones, and those not older than it that lack nvidia.ko.
+def _hands_over(root: Path, name: str) -> bool:
+    """Whether the kernel's configuration says so; one that cannot be read says nothing."""
+    return _HANDOVER in read_text(root / f"boot/config-{name}").splitlines()
 
+
+def kernel(root: Path) -> dict[str, Any]:
+    """The running kernel, the installed ones, those not older than it that lack nvidia.ko, and those with KHO on.
+
+    `handover` are the kernels that reserve memory for Kexec HandOver unless they boot with kho=off.
     A kernel counts as lacking only while another installed kernel has the module: a machine whose driver is
     not a module under /lib/modules (a container, a built-in) is not blamed.
     """
@@ -89,6 +96,9 @@ def kernel(root: Path) -> dict[str, Any]:
         "running": running,
         "installed": installed,
         "without_nvidia_module": lacking,
+        "handover": [
+            name for name in dict.fromkeys([*installed, running]) if name and _hands_over(root, name)
+        ],
         "command_line": read_text(root / "proc/cmdline").strip(),
     }
 

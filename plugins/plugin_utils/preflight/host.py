@@ -20,7 +20,10 @@ FIRST_DRIVER = 580
 CDI_DOCKER = (25,)
 """The first Docker release that injects devices by CDI."""
 
-BAD_KERNELS = {"7.0.0-1019-nvidia": "kho=off"}
+BAD_KERNELS = frozenset({"7.0.0-1019-nvidia"})
+"""Kernels with Kexec HandOver on, for nodes on which /boot cannot be read."""
+
+HANDOVER_OFF = "kho=off"
 """Kernel release -> boot parameter that makes it usable (RDMA registration fails, reported by users)."""
 
 
@@ -109,16 +112,31 @@ def operating_system(check: Check, state: State, settings: Settings) -> Finding:
 
 
 def kernel(check: Check, state: State, settings: Settings) -> Finding:
-    """Not a kernel that users reported as broken on this machine."""
-    running = state["kernel"]["running"]
-    parameter = BAD_KERNELS.get(running)
-    if parameter is None or parameter in state["kernel"]["command_line"].split():
-        return check.passed(running or "unknown", "not one of the kernels that users reported as broken")
-    return check.warned(
-        running,
-        f"RDMA memory registration fails on this kernel without {parameter} (reported by users)",
-        f"boot with {parameter}, or another kernel, before nodes are connected over the fabric",
-    )
+    """Neither the running kernel nor the next one takes the memory that RDMA registers for Kexec HandOver.
+
+    The reserved area (9 GiB on a Spark) becomes CMA, pages of it cannot be pinned for long, and ibv_reg_mr fails with
+    ENOMEM: reported by users for 7.0.0-1019-nvidia and for Ubuntu's 7.0.0-31.
+    """
+    kernels = state["kernel"]
+    running, installed = kernels["running"], kernels["installed"]
+    handover = set(kernels.get("handover") or ()) | BAD_KERNELS
+    if HANDOVER_OFF in kernels["command_line"].split():
+        return check.passed(running or "unknown", f"booted with {HANDOVER_OFF}")
+    remedy = f"add {HANDOVER_OFF} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub and reboot, or boot another kernel"
+    if running in handover:
+        reason = "RDMA memory registration fails under its Kexec HandOver (reported by users)"
+        if settings.get("world_size", 1) > 1:
+            return check.failed(running, f"{reason}, so NCCL cannot start", remedy)
+        return check.warned(running, f"{reason}; a standalone node does without RDMA", remedy)
+    following = installed[-1] if installed else ""
+    if following in handover:
+        return check.warned(
+            f"{running}, next {following}",
+            "/boot: the kernel that boots next has Kexec HandOver on, and RDMA memory registration fails under it "
+            "(reported by users)",
+            remedy,
+        )
+    return check.passed(running or "unknown", "Kexec HandOver is not on by default")
 
 
 def kernel_module(check: Check, state: State, settings: Settings) -> Finding:

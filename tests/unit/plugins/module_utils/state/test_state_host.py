@@ -35,7 +35,22 @@ def test_a_newer_kernel_without_the_module_is_named(tmp_path, write):
         "installed": [OLD, RUNNING, NEW],
         "without_nvidia_module": [NEW],
         "command_line": "quiet kho=off",
+        "handover": [],
     }
+
+
+def test_kernels_with_kexec_handover_are_named_by_their_configuration(tmp_path, write):
+    write("/proc/sys/kernel/osrelease", RUNNING)
+    kernels(write, RUNNING, NEW, having=(RUNNING, NEW))
+    write(f"/boot/config-{RUNNING}", "# CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT is not set\n")
+    write(f"/boot/config-{NEW}", "CONFIG_KEXEC_HANDOVER=y\nCONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT=y\n")
+    assert host.kernel(tmp_path)["handover"] == [NEW]
+
+
+def test_a_running_kernel_that_is_not_installed_is_asked_too(tmp_path, write):
+    write("/proc/sys/kernel/osrelease", "7.0.0-31-generic")
+    write("/boot/config-7.0.0-31-generic", "CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT=y\n")
+    assert host.kernel(tmp_path)["handover"] == ["7.0.0-31-generic"]
 
 
 def test_no_kernel_is_blamed_when_none_has_the_module(tmp_path, write):

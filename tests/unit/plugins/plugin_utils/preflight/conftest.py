@@ -17,6 +17,7 @@ NODE: dict[str, Any] = {
         "installed": ["6.17.0-1008-nvidia", "6.17.0-1014-nvidia"],
         "without_nvidia_module": [],
         "command_line": "quiet",
+        "handover": [],
     },
     "gpu": {
         "error": None,
