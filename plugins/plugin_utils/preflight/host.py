@@ -122,7 +122,7 @@ def kernel(check: Check, state: State, settings: Settings) -> Finding:
     handover = set(kernels.get("handover") or ()) | BAD_KERNELS
     if HANDOVER_OFF in kernels["command_line"].split():
         return check.passed(running or "unknown", f"booted with {HANDOVER_OFF}")
-    remedy = f"add {HANDOVER_OFF} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub and reboot, or boot another kernel"
+    remedy = f"add {HANDOVER_OFF} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub and reboot"
     if running in handover:
         reason = "RDMA memory registration fails under its Kexec HandOver (reported by users)"
         if settings.get("world_size", 1) > 1:
