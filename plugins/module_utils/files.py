@@ -10,7 +10,8 @@ from pathlib import Path
 def write(path: Path, text: str, mode: int) -> None:
     """Replace `path` with `text` at once: a reader sees the old file or the new one, and so does a crash.
 
-    The folder is made if it is missing. Content and name are on the disk when this returns (fsync of both).
+    The folder is made if it is missing. The content is on the disk when this returns (fsync), and so is the name where
+    the file system can promise that.
     Raises OSError, and then leaves the old file as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,5 +29,7 @@ def write(path: Path, text: str, mode: int) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError:
+        pass  # Some file systems cannot (CIFS, FUSE); the file is in its place, and its content is on the disk.
     finally:
         os.close(folder)

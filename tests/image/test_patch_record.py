@@ -92,6 +92,23 @@ def test_a_switch_is_recorded(
     assert read(records)["switches"] == {"linear": "auto", "moe": "auto"}
 
 
+@pytest.mark.parametrize("version", vllm_sources.DEFAULT_VERSIONS)
+def test_a_switch_on_auto_leaves_even_the_platform_alone(
+    version: str, tree: Tree, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What vLLM would not ask by itself is not asked for the sake of a record."""
+
+    class Silent(Platform):
+        def get_device_capability(self, *words: Any) -> Any:
+            raise OSError("NVML is not there")
+
+    for platform in (Platform((12, 1)), Silent((12, 1))):
+        monkeypatch.setenv("DGX_VLLM_FP8_LINEAR", "auto")
+        monkeypatch.setenv("DGX_VLLM_FP8_MOE", "auto")
+        assert runtime.linear_backend(platform, "cutlass") == "cutlass"
+        assert runtime.moe_route(platform) is False
+
+
 @every_version
 def test_an_explicit_backend_is_recorded(version: str, tree: Tree, records: Path) -> None:
     if int(version.split(".")[1]) < 22:
@@ -297,3 +314,35 @@ def test_a_folder_that_cannot_be_written_stops_nothing(place: str, monkeypatch: 
     record.decided("moe", "routed")
     record.loaded(types.SimpleNamespace(model=None))
     assert record.current()["census"] == []
+
+
+def test_nothing_that_vllm_hands_over_stops_it(records: Path) -> None:
+    class Hostile:
+        @property
+        def model(self) -> Any:
+            raise AssertionError("no model here")
+
+    record.loaded(Hostile())
+    record.decided("moe", "routed", object())  # type: ignore[arg-type]
+    record.moe_config("a.json", None)  # type: ignore[arg-type]
+    assert [text.partition(":")[0] for text in record.current()["errors"]] == ["loaded", "save", "moe_config"]
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    monkeypatch.setenv("DGX_VLLM_RECORD_DIR", str(tmp_path / "link"))
+    record.decided("moe", "routed")
+    assert list(target.iterdir()) == []
+
+
+def test_a_kernel_that_is_a_module_of_its_own_is_seen() -> None:
+    """vLLM 0.14 to 0.16: FusedMoEModularKernel is a torch module that hangs on the layer's method."""
+    layer = experts("TRITON")
+    kernel = vllm_class("FusedMoEModularKernel")()
+    kernel.named_modules = list
+    kernel.fused_experts = vllm_class("TritonExperts")()
+    layer.quant_method.moe_kernel = kernel
+    (row,) = record.layers(Model(layer), "target")
+    assert {"FusedMoEModularKernel", "TritonExperts"} <= set(row["holds"])

@@ -1,16 +1,17 @@
 """What vLLM decided, one JSON file per process, added to vLLM by dgx-vllm's sm121_patch.
 
 The functions that choose write down what they chose and why; after loading, a census of the layers says what they
-really hold. The health check compares the two, so nothing has to be predicted from a model's config.json. The
-record never stops a server: what cannot be written or read is noted in the record, or lost.
+really hold. So nothing has to be predicted from a model's config.json. The record never stops a server: what cannot be
+written or read is noted in the record, or lost.
 
 Environment:
   DGX_VLLM_RECORD_DIR    folder of the records, /tmp/dgx-vllm by default; a container has its own /tmp
 
 RECORD is a dictionary:
   version        of this format
+  started        seconds since 1970 at which the record was begun; counts are written with the next new decision
   pid, patch_version, process (its name), switches ({"linear", "moe"}: value of the switch), capability ([major, minor]
-                 as the routes see it, null before the first decision), assumed (true when it was told, not asked)
+                 as the routes see it, null until one had to ask), assumed (true when it was told, not asked)
   decisions      [{layer: linear|moe, why, chosen, detail, count}]; `why` is routed, auto (switched off), explicit,
                  block-scaled, other layer, other capability, not CUDA or unsupported; `chosen` is empty where vLLM
                  goes on to choose by itself
@@ -26,8 +27,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +46,30 @@ _DEPTH = 4
 _record: dict[str, Any] = {}
 
 
+def _never_stops_vllm(function: Callable[..., None]) -> Callable[..., None]:
+    """Whatever goes wrong in here is noted, or lost: vLLM goes on."""
+
+    @wraps(function)
+    def guarded(*arguments: Any, **named: Any) -> None:
+        try:
+            function(*arguments, **named)
+        except Exception as error:
+            current()["errors"].append(f"{function.__name__}: {type(error).__name__}: {error}")
+
+    return guarded
+
+
 def _new() -> dict[str, Any]:
     return {
         "version": VERSION,
         "pid": os.getpid(),
         "patch_version": PATCH_VERSION,
         "process": "",
-        "switches": {},
+        "started": time.time(),
+        "switches": {
+            "linear": os.environ.get("DGX_VLLM_FP8_LINEAR", "") or "torch",
+            "moe": os.environ.get("DGX_VLLM_FP8_MOE", "") or "triton",
+        },
         "capability": None,
         "assumed": False,
         "decisions": [],
@@ -71,11 +92,15 @@ def path() -> Path:
     return Path(os.environ.get("DGX_VLLM_RECORD_DIR") or FOLDER) / f"record-{os.getpid()}.json"
 
 
+@_never_stops_vllm
 def save() -> None:
-    """Write the record at once; a full disk or a read-only folder loses it and nothing else."""
+    """Write the record at once; a full disk, or a folder that is not ours, loses it and nothing else."""
     file = path()
     try:
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder = os.lstat(file.parent)
+        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid():
+            return
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".record-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
@@ -89,6 +114,7 @@ def save() -> None:
         pass
 
 
+@_never_stops_vllm
 def decided(layer: str, why: str, chosen: str = "", detail: str = "") -> None:
     """Note one decision; the same decision for another layer only counts up."""
     decisions = current()["decisions"]
@@ -101,12 +127,13 @@ def decided(layer: str, why: str, chosen: str = "", detail: str = "") -> None:
     save()
 
 
-def platform(capability: Iterable[int] | None, assumed: bool, switches: Mapping[str, str]) -> None:
+@_never_stops_vllm
+def platform(capability: Iterable[int] | None, assumed: bool) -> None:
     """Note what the routes go by; written with the next decision."""
-    found = None if capability is None else list(capability)[:2]
-    current().update(capability=found, assumed=assumed, switches=dict(switches))
+    current().update(capability=None if capability is None else list(capability)[:2], assumed=assumed)
 
 
+@_never_stops_vllm
 def moe_config(file: str, searched: Iterable[str]) -> None:
     """Note a tuned configuration that a MoE layer asks for: vLLM takes the first of `searched` that exists."""
     places = [str(place) for place in searched]
@@ -135,7 +162,10 @@ def _held(holder: Any, depth: int, seen: set[int]) -> Iterator[str]:
         if name.startswith("__"):
             continue
         kind = value if isinstance(value, type) else type(value)
-        if not str(getattr(kind, "__module__", "")).startswith("vllm.") or hasattr(value, "named_modules"):
+        if not str(getattr(kind, "__module__", "")).startswith("vllm."):
+            continue
+        # Up to vLLM 0.16 the kernel of a MoE layer is a module of its own below the method; a layer is none.
+        if hasattr(value, "named_modules") and not kind.__name__.endswith("ModularKernel"):
             continue
         if _HOLDS.search(kind.__name__):
             yield _name(value)
@@ -178,6 +208,7 @@ def layers(model: Any, part: str) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+@_never_stops_vllm
 def loaded(runner: Any) -> None:
     """Take the census of what a worker has loaded: the model, and its draft model where there is one."""
     record = current()

@@ -71,19 +71,13 @@ def _capability(platform: Any, compute_capability: int | None) -> tuple[int, int
 
 def _reason_to_leave(layer: str, platform: Any, compute_capability: int | None = None) -> tuple[str, str]:
     """(why, detail) when vLLM's own choice is left alone, ("", "") when the route applies on this platform."""
-    switches = {
-        "linear": os.environ.get("DGX_VLLM_FP8_LINEAR", "") or "torch",
-        "moe": os.environ.get("DGX_VLLM_FP8_MOE", "") or "triton",
-    }
     variable, route = _SWITCHES[layer]
-    asked = _switch(variable, route)
+    if not _switch(variable, route):
+        return "auto", variable
     if not platform.is_cuda():
-        record.platform(None, False, switches)
         return "not CUDA", ""
     capability = _capability(platform, compute_capability)
-    record.platform(capability, _assumed_capability() is not None, switches)
-    if not asked:
-        return "auto", variable
+    record.platform(capability, _assumed_capability() is not None)
     if capability != CAPABILITY:
         return "other capability", "unknown" if capability is None else "{}.{}".format(*capability)
     return "", ""
@@ -124,13 +118,14 @@ def linear_kernel(
     among theirs. A `linear_backend` other than "auto" is the user's choice and is kept.
     """
     candidates = [kernel for kernel in kernels if kernel in torch_kernels]
-    why, detail = _reason_to_leave("linear", platform, compute_capability)
     if linear_backend != "auto":
         why, detail = "explicit", linear_backend
     elif not candidates:
         why, detail = "other layer", ""
-    elif not why and _is_block_scaled(config):
-        why = "block-scaled"
+    else:
+        why, detail = _reason_to_leave("linear", platform, compute_capability)
+        if not why and _is_block_scaled(config):
+            why = "block-scaled"
     if not why:
         for kernel in candidates:
             if can_use(kernel):
