@@ -28,10 +28,21 @@ def test_each_lane_has_its_lock_or_is_the_installed_one() -> None:
     assert locked == {"requirements": INSTALLED, **others}
 
 
-def test_make_test_all_and_the_workflow_run_each_lane() -> None:
-    parts = subprocess.run(
+def listed() -> str:
+    """The parts of make test-all, as it lists them."""
+    return subprocess.run(
         [str(ROOT / "scripts/test"), "--list"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
+
+
+def test_every_scenario_is_a_part() -> None:
+    scenarios = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
+    assert scenarios
+    assert scenarios <= set(re.findall(r"^ +(\S+)", listed(), re.MULTILINE))
+
+
+def test_make_test_all_and_the_workflow_run_each_lane() -> None:
+    parts = listed()
     assert re.findall(r"^ +core-(\S+)", parts, re.MULTILINE) == CLAIMED
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     checks = workflow["jobs"]["versions"]["strategy"]["matrix"]["check"]

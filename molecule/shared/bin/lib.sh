@@ -5,8 +5,8 @@
 #   TESTBED_CACHE   what is kept between runs, named by the hash of what it was made from
 set -euo pipefail
 
-TESTBED_SHARED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-TESTBED_ROOT=$(cd "$TESTBED_SHARED/../.." && pwd)
+TESTBED_SHARED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+TESTBED_ROOT=$(cd "$TESTBED_SHARED/../.." && pwd -P)
 TESTBED_CACHE=${DGX_VLLM_TEST_CACHE:-$HOME/.cache/dgx-vllm}
 TESTBED_PREFIX=${DGX_VLLM_TEST_NAME:-dgx-vllm}        # begins every name here; a second testbed needs another one, and
                                                       # another cache, net and push port

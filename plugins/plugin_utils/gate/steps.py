@@ -48,6 +48,8 @@ def plan_gate(
     gate = tests.gate_plan(planned, facts, names, tests.busy(planned, serving, accepted), thresholds)
     return {
         **gate,
+        # Hosts without a place in the plan (state absent) take part in the tasks too.
+        "tests": {**{host: _nothing(gate["rounds"]) for host in named}, **gate["tests"]},
         "gathers": [
             name
             for name in gate["gathers"]
@@ -55,6 +57,11 @@ def plan_gate(
         ],
         "measured": {"pings": [], "bandwidth": []},
     }
+
+
+def _nothing(rounds: int) -> dict[str, Any]:
+    """The tests of a host that measures nothing."""
+    return {"pings": [], "serve": [[] for _ in range(rounds)], "write": [[] for _ in range(rounds)]}
 
 
 def collect(

@@ -153,3 +153,13 @@ def test_an_unknown_limit_is_refused(pair: Pair) -> None:
     hostvars["spark1"].known["__dgx_vllm_gate_request"] = {"thresholds": {"rail_gbit": 1}}
     with pytest.raises(AnsibleFilterError, match="has rail_gbit; known are mtu"):
         planned(pair, hostvars)
+
+
+def test_a_host_without_a_place_in_the_plan_has_nothing_to_measure(pair: Pair) -> None:
+    """A node that is removed (state absent) takes part in playbooks/fabric.yml, and its tasks ask for its tests."""
+    hostvars = {**variables(pair), "gone": Variables()}
+    gate = FILTERS["gate_plan"](pair.plan, hostvars, [*HOSTS, "gone"], [*HOSTS, "gone"], True)
+    assert gate["replicas"] == ["chat"]
+    assert gate["tests"]["gone"] == {"pings": [], "serve": [[]], "write": [[]]}
+    later = FILTERS["gate_collect"](gate, hostvars, [*HOSTS, "gone"], "__dgx_vllm_pinged")
+    assert later["tests"]["gone"]["pings"] == []
