@@ -19,6 +19,7 @@ LOAD_SECONDS = 30
 SOFT_STOP_SECONDS = 10
 BOOT_SECONDS = 20
 POISONED_SECONDS = 4
+DOCKER_SECONDS = 2
 EPOCH = 1.7e9
 AT_ONCE = LOAD_SECONDS + 6
 """From a fault that is seen at once: two looks, a kill, and the load."""
@@ -51,6 +52,9 @@ class Node:
         self.log: list[str] = []
         self.probe: Optional[tuple[float, float]] = None
         self.crashes = 0
+        self.booted_at = float("-inf")
+        self.not_started = 0
+        self.docker_gives_up_at: Optional[float] = None
         self.watch_broken = False
         self.new_watch()
 
@@ -60,6 +64,7 @@ class Node:
         self.watch: Optional[Watch] = Watch(
             self.settings,
             clock=lambda: self.world.now,
+            uptime=lambda: self.world.now - self.booted_at,
             date=lambda: self.world.now + EPOCH,
             units=self,
             peers=self.reports,
@@ -107,6 +112,9 @@ class Node:
             self.runs += 1
             self.run = f"{self.host}-{self.runs}"
             self.process = Process()
+            if self.not_started:
+                self.not_started -= 1
+                self.docker_gives_up_at = self.world.now + DOCKER_SECONDS
 
     def stop(self, hard: bool = False) -> None:
         """`systemctl stop`: SIGTERM and up to ten seconds; `hard` kills. The start of a restart is cancelled."""
@@ -125,6 +133,7 @@ class Node:
 
     def ends(self, status: int, result: str) -> None:
         self.process, self.stops_at, self.status, self.result = None, None, status, result
+        self.docker_gives_up_at = None
         if self.again:
             self.again = False
             self.start()
@@ -167,12 +176,15 @@ class Node:
             if self.world.now >= self.back_at:
                 self.on = True
                 self.back_at = 0.0
+                self.booted_at = self.world.now
                 if self.enabled:
                     self.start()
                 self.new_watch()
             return
         if self.stops_at is not None and self.world.now >= self.stops_at:
             self.ends(143, "success")
+        if self.docker_gives_up_at is not None and self.world.now >= self.docker_gives_up_at:
+            self.ends(125, "exit-code")
         if self.crashes and self.process is not None and self.process.group is not None:
             self.crashes -= 1
             self.ends(1, "exit-code")

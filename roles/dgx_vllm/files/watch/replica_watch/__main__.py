@@ -51,6 +51,8 @@ def make(config: Mapping[str, Any]) -> Watch:
     watch = Watch(
         settings,
         clock=time.monotonic,
+        # Linux counts its monotonic clock from the boot.
+        uptime=time.monotonic,
         date=time.time,
         units=SystemdUnits(config["unit"], config["container"]),
         peers=HttpPeers(config["peers"], int(config["port"])),

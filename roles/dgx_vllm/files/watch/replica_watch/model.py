@@ -26,13 +26,20 @@ RUNNING = (STARTING, READY)
 UNKNOWN = "unknown"
 """State of a unit about which systemd did not answer."""
 
+NOT_STARTED = (125, 126, 127)
+"""Exit statuses of `docker run` for a container that did not start: no device, no image, no command."""
+
 STOPPED_BY_ORDER = 143
 """Exit status of vLLM's container after SIGTERM. By itself it ends with another status, such as 0."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One node's part. Times are seconds."""
+    """One node's part. Times are seconds.
+
+    For `boot_grace` after a boot, containers that Docker cannot start are no failures: devices, rails and CDI may come
+    late, and the other nodes later still. They are tried again every `boot_retry`.
+    """
 
     host: str
     rank: int
@@ -50,6 +57,8 @@ class Settings:
     backoff_limit: float = 300.0
     failure_limit: int = 3
     failure_window: float = 3600.0
+    boot_grace: float = 600.0
+    boot_retry: float = 15.0
 
     @property
     def is_head(self) -> bool:

@@ -15,6 +15,7 @@ from replica_watch.model import (
     ENDING,
     HELD,
     NEW,
+    NOT_STARTED,
     READY,
     RUNNING,
     STARTING,
@@ -43,6 +44,7 @@ class Watch:
         settings: Settings,
         *,
         clock: Callable[[], float],
+        uptime: Callable[[], float],
         date: Callable[[], float],
         units: Units,
         peers: Peers,
@@ -55,6 +57,7 @@ class Watch:
         self.settings = settings
         self.report = known or Report(settings.host)
         self._clock = clock
+        self._uptime = uptime
         self._date = date
         self._units = units
         self._peers = peers
@@ -201,6 +204,9 @@ class Watch:
         if unit.ordered or unit.status == STOPPED_BY_ORDER or not unit.run:
             self._stopped(unit, peers)
             return
+        if unit.status in NOT_STARTED and self._uptime() < self.settings.boot_grace:
+            self._retry(unit, peers, f"Docker did not start the server after the boot (status {unit.status})")
+            return
         self._fault(unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
 
     def _stopped(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
@@ -270,6 +276,13 @@ class Watch:
         mine.restarts.append(date)
         self._next(peers, UP, f"{reason} (seen by {limits.host})", delay)
         self._say(f"{reason}: the replica restarts{f' after {delay:.0f} s' if delay else ''}")
+        self._end(HELD, unit, hard=True)
+
+    def _retry(self, unit: Unit, peers: Mapping[str, Optional[Report]], reason: str) -> None:
+        """Start the replica again in a moment, without counting a failure."""
+        delay = self.settings.boot_retry
+        self._next(peers, UP, f"{reason} (seen by {self.settings.host})", delay)
+        self._say(f"{reason}: the replica restarts after {delay:.0f} s")
         self._end(HELD, unit, hard=True)
 
     def _next(
