@@ -32,7 +32,7 @@ REFUSALS = {
         given={"dgx_vllm_service_enabled": "maybe"},
     ),
     "value that makes no sense": Refusal(
-        ("dgx_vllm_gpu_memory_utilization is 0.97; set it above 0 and to 0.9 at most, because a GB10",),
+        ("dgx_vllm_gpu_memory_utilization is 0.97; set it above 0 and to at most 0.9, because a GB10",),
         {"gpu_memory_utilization": 0.97},
     ),
     "not a GB10": Refusal(
