@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Container health: GET /health where the server listens; exit 0 if the answer is 200.
 
-Host and port come from the command line of process 1, so they follow PORT and HOST as well as arguments. A container
-that serves nothing (another command, or a headless rank) is healthy as long as it runs.
+Host and port come from the command line of process 1, from VLLM_EXTRA_ARGS (behind `docker run --init`, process 1 is
+the entry point's command and not vLLM's), and from HOST and PORT. A container that serves nothing (another command, or a
+headless rank) is healthy as long as it runs.
 """
 
 from __future__ import annotations
@@ -12,10 +13,23 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import entrypoint
+
+
+def _extra(env: dict[str, str]) -> list[str]:
+    """The words of VLLM_EXTRA_ARGS; none if its quotes do not close, which stops the entry point."""
+    try:
+        return entrypoint.split_words(env.get("VLLM_EXTRA_ARGS", ""))
+    except entrypoint.Refused:
+        return []
+
 
 def target(words: list[str], env: dict[str, str]) -> str | None:
     """URL to ask, or None if this command line serves no HTTP."""
-    if "serve" not in words or "--headless" in words:
+    if "serve" not in words:
+        return None
+    words = [*words, *_extra(env)]
+    if "--headless" in words:
         return None
     host, port = env.get("HOST", ""), env.get("PORT", "") or "8000"
     for index, word in enumerate(words):

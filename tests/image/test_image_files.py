@@ -133,6 +133,9 @@ def _module(name: str) -> Any:
     return module
 
 
+INIT = "/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py serve"
+
+
 @pytest.mark.parametrize(
     ("command", "env", "url"),
     [
@@ -143,7 +146,17 @@ def _module(name: str) -> Any:
         ("vllm serve m --host 2001:db8::1", {"PORT": "8001"}, "http://[2001:db8::1]:8001/health"),
         ("tini -- serve", {"PORT": "8001", "HOST": ""}, "http://127.0.0.1:8001/health"),
         ("vllm serve m --headless", {}, None),
+        # R1: behind docker run --init, and what is in VLLM_EXTRA_ARGS.
+        (INIT, {"VLLM_EXTRA_ARGS": "--nnodes 2 --node-rank 1 --headless"}, None),
+        (INIT, {"PORT": "8001", "VLLM_EXTRA_ARGS": "--port 9001"}, "http://127.0.0.1:9001/health"),
+        (
+            INIT,
+            {"VLLM_EXTRA_ARGS": "--chat-template '/srv/it is --headless'"},
+            "http://127.0.0.1:8000/health",
+        ),
+        (INIT, {"VLLM_EXTRA_ARGS": "--port '9"}, "http://127.0.0.1:8000/health"),
         ("bash", {}, None),
+        ("/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py ray start", {}, None),
     ],
 )
 def test_health_check_follows_the_server(command: str, env: dict[str, str], url: str | None) -> None:
