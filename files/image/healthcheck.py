@@ -2,8 +2,8 @@
 """Container health: GET /health where the server listens; exit 0 if the answer is 200.
 
 Host and port come from the command line of process 1, from VLLM_EXTRA_ARGS (behind `docker run --init`, process 1 is
-the entry point's command and not vLLM's), and from HOST and PORT. A container that serves nothing (another command, or a
-headless rank) is healthy as long as it runs.
+the command of the entry point, not that of vLLM), and from HOST and PORT. A container that serves nothing (another
+command, or a headless rank) is healthy as long as it runs.
 """
 
 from __future__ import annotations

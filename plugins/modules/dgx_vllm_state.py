@@ -124,7 +124,7 @@ state:
     docker:
       description:
         - V(installed), V(running), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
-          V(default_runtime), V(cdi_spec_dirs).
+          V(default_runtime), V(cdi_spec_dirs), V(image_store) (V(docker) or V(containerd)).
         - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports).
       type: dict
       returned: always

@@ -9,6 +9,8 @@ from typing import Any
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed, Runner
 
 _JSON = "{{json .}}"
+_CONTAINERD_STORE = "io.containerd.snapshotter.v1"
+"""In DriverStatus of an engine that keeps images in containerd (new installations of Docker 29 and later)."""
 
 
 def _parsed(text: str) -> Any:
@@ -28,7 +30,8 @@ def _object(done: Completed) -> dict[str, Any]:
 def engine(runner: Runner) -> dict[str, Any]:
     """Docker's version and set-up from `docker info`.
 
-    With the daemon down the client still answers (status 1, `ServerErrors`): then `running` is false and
+    `image_store` is containerd, where an image's id is the digest of its manifest, or docker, where it is that of its
+    configuration. With the daemon down the client still answers (status 1, `ServerErrors`): then `running` is false and
     `error` holds its message.
     """
     report: dict[str, Any] = {
@@ -41,6 +44,7 @@ def engine(runner: Runner) -> dict[str, Any]:
         "runtimes": [],
         "default_runtime": None,
         "cdi_spec_dirs": [],
+        "image_store": None,
     }
     done = runner(["docker", "info", "--format", _JSON])
     if done.rc == MISSING:
@@ -61,6 +65,7 @@ def engine(runner: Runner) -> dict[str, Any]:
         runtimes=sorted(info.get("Runtimes") or {}),
         default_runtime=info.get("DefaultRuntime"),
         cdi_spec_dirs=info.get("CDISpecDirs") or [],
+        image_store="containerd" if _CONTAINERD_STORE in str(info.get("DriverStatus")) else "docker",
     )
     return report
 

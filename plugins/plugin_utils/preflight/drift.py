@@ -132,11 +132,33 @@ def _no_failure(finding: Finding) -> Finding:
 
 def _served(nodes: Mapping[str, Node], settings: Settings, where: str) -> list[Finding]:
     """Images that are built on each node have different ids although made of the same files: not compared."""
+    compare = {"same_image": _images, "same_model": _compared}
     return [
-        _compared(Check(where, name), common, nodes)
+        compare[name](Check(where, name), common, nodes)
         for name, common in SERVED.items()
         if name != "same_image" or settings.get("image_source") != "build"
     ]
+
+
+def _images(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
+    """By the registry's digest, which all nodes that pulled one image share; ids depend on Docker's image store."""
+    having = {host: node["state"] for host, node in nodes.items() if node["state"]["image"]["present"]}
+    digests = [
+        {str(name).rpartition("@")[2] for name in state["image"].get("digests") or ()}
+        for state in having.values()
+    ]
+    shared = set.intersection(*digests) if digests else set()
+    if shared:
+        return check.passed(min(shared))
+    finding = _compared(check, common, nodes)
+    stores = {host: state.get("docker", {}).get("image_store") or "unknown" for host, state in having.items()}
+    if finding.status != "pass" and len(set(stores.values())) > 1:
+        return check.warned(
+            "; ".join(f"{store} store on {host}" for host, store in stores.items()),
+            "Docker's two image stores have different ids for one image, and the nodes share no digest of a registry",
+            "pull the image by digest on all of them, or reinstall Docker so that all use one store",
+        )
+    return finding
 
 
 def _compared(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:

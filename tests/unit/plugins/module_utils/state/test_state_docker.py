@@ -30,7 +30,21 @@ def test_engine(runner):
         "runtimes": ["nvidia", "runc"],
         "default_runtime": "runc",
         "cdi_spec_dirs": ["/etc/cdi", "/var/run/cdi"],
+        "image_store": "docker",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "store"),
+    [
+        ([["driver-type", "io.containerd.snapshotter.v1"]], "containerd"),
+        ([["Backing Filesystem", "extfs"], ["Supports d_type", "true"]], "docker"),
+        (None, "docker"),
+    ],
+)
+def test_the_image_store_is_told_by_the_storage_driver(status, store, runner):
+    runner.on_json("docker", "info", answer={**INFO, "DriverStatus": status})
+    assert docker_cli.engine(runner)["image_store"] == store
 
 
 def test_engine_absent(runner):

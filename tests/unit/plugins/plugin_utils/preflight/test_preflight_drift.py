@@ -128,3 +128,33 @@ def test_the_filter_takes_what_this_run_has_read(nodes: dict[str, Any]) -> None:
     assert [row["check"] for row in rows if row["status"] == "warn"] == ["same_kernel"]
     rows = preflight_served_drift({**hostvars, "spark3": {}}, ["spark1", "spark2", "spark3", "spark4"], {})
     assert [row["check"] for row in rows] == list(SERVED)
+
+
+def images(nodes: dict[str, Any], **by_host: tuple[str, list[str], str]) -> list[str]:
+    """Status and text of same_image for nodes with these ids, registry digests and stores."""
+    for host, (image, digests, store) in by_host.items():
+        nodes[host]["state"]["image"] = {"present": True, "id": image, "digests": digests}
+        nodes[host]["state"]["docker"]["image_store"] = store
+    (row,) = [row for row in served_drift(nodes, {"image_source": "pull"}) if row.check == "same_image"]
+    return [row.status, row.found]
+
+
+def test_one_digest_is_one_image_in_both_image_stores(nodes: dict[str, Any]) -> None:
+    """S7: containerd's store takes the manifest's digest for the id, Docker's own that of the configuration."""
+    found = images(
+        nodes,
+        spark1=("sha256:config", ["registry.test/a@sha256:manifest"], "docker"),
+        spark2=("sha256:manifest", ["mirror.test/a@sha256:manifest", "x@sha256:other"], "containerd"),
+    )
+    assert found == ["pass", "sha256:manifest"]
+
+
+def test_images_without_a_common_digest_are_not_compared_between_stores(nodes: dict[str, Any]) -> None:
+    found = images(nodes, spark1=("sha256:1", [], "docker"), spark2=("sha256:2", [], "containerd"))
+    assert found == ["warn", "docker store on spark1; containerd store on spark2"]
+
+
+@pytest.mark.parametrize("digests", [[], ["a@sha256:3"]])
+def test_different_images_in_one_store_fail(nodes: dict[str, Any], digests: list[str]) -> None:
+    found = images(nodes, spark1=("sha256:1", [], "docker"), spark2=("sha256:2", digests, "docker"))
+    assert found[0] == "fail"
