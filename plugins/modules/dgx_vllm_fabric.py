@@ -127,6 +127,10 @@ fabric:
       description: Whether C(ping), C(ib_write_bw), C(netplan) and C(modprobe) are installed.
       type: dict
       returned: always
+    netplan_elsewhere:
+      description: Other netplan files by the rail that they configure, too.
+      type: dict
+      returned: always
     netplan:
       description: V(text) and V(mode) of the rails' netplan file, null without one.
       type: dict

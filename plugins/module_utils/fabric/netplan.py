@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text, under
 
 PATH = "/etc/netplan/40-cx7.yaml"
 MODE = "0600"
+FOLDERS = ("/etc/netplan", "/run/netplan", "/lib/netplan")
+"""Where netplan looks for its files (netplan(5))."""
 HEADER = "# Written by the role dgx_vllm: the rails of the ConnectX-7 fabric. Changes here are lost on its next run."
 """First line of the template."""
 
@@ -21,6 +24,22 @@ def read(root: Path) -> dict[str, Any]:
         return {"text": file.read_text(encoding="utf-8"), "mode": f"{file.stat().st_mode & 0o7777:04o}"}
     except (OSError, UnicodeDecodeError):
         return {"text": None, "mode": None}
+
+
+def elsewhere(root: Path, interfaces: Sequence[str]) -> dict[str, list[str]]:
+    """Interface -> the other netplan files that configure it by its name; netplan merges them with ours.
+
+    Matches by MAC address or pattern are not seen.
+    """
+    found: dict[str, list[str]] = {}
+    for folder in FOLDERS:
+        for file in sorted(under(root, folder).glob("*.yaml")):
+            path = f"{folder}/{file.name}"
+            text = read_text(file) if path != PATH else ""
+            for name in interfaces:
+                if re.search(rf"^\s+[\"']?{re.escape(name)}[\"']?\s*:", text, re.MULTILINE):
+                    found.setdefault(name, []).append(path)
+    return found
 
 
 def given(text: str | None) -> list[tuple[str, str]]:

@@ -192,7 +192,10 @@ def _problems(device: Device, devices: Sequence[Device], options: Options, linke
 def _nothing(devices: Sequence[Device], options: Options) -> str:
     adapters = [device for device in devices if device["kind"] in ("nic", "soft")]
     if not adapters:
-        return "No ConnectX adapter is visible; check lspci -d 15b3: and that the driver mlx5_core is loaded."
+        return (
+            "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns the adapter off without "
+            "one. If it stays away: lspci -d 15b3: shows the adapter, lsmod its driver mlx5_core."
+        )
     reasons = "; ".join(
         f"{device['interface'] or device['rdma']} {_unfit(device, options) or _linkless(device)}"
         for device in adapters
@@ -227,6 +230,7 @@ def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> d
         "down": waiting(devices, options),
         "tools": tools(root),
         "netplan": netplan.read(root),
+        "netplan_elsewhere": netplan.elsewhere(root, [rail["interface"] for rail in rails]),
         "modules_at_boot": sysfs.line(under(root, MODULES_FILE)).splitlines(),
     }
 

@@ -18,7 +18,21 @@ def fabric_findings(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Fi
     """
     check = Check(row["host"], "rails")
     failures = [check.failed(sentence) for sentence in facts["refused"]] + _overlaps(check, facts, row)
-    return failures or [check.passed(", ".join(rail["address"] for rail in row["rails"]))]
+    passed = [] if failures else [check.passed(", ".join(rail["address"] for rail in row["rails"]))]
+    return [*failures, *passed, *_elsewhere_configured(check, facts)]
+
+
+def _elsewhere_configured(check: Check, facts: Mapping[str, Any]) -> list[Finding]:
+    """Files of other tools for a rail: netplan adds their addresses to the planned one."""
+    return [
+        check.warned(
+            f"{name} is configured by {', '.join(files)}, too",
+            "netplan merges its files and adds up their addresses, so the rail keeps those of an earlier set-up",
+            "move the file out of that folder and run `netplan apply`, or manage the addresses yourself "
+            "(dgx_vllm_fabric_manage: false)",
+        )
+        for name, files in sorted((facts.get("netplan_elsewhere") or {}).items())
+    ]
 
 
 def _overlaps(check: Check, facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Finding]:

@@ -87,3 +87,24 @@ def test_a_planned_address_on_a_port_without_a_link_does_not_overlap(cabled: Mac
 def test_a_planned_address_on_the_management_interface_is_one(cabled: Machine) -> None:
     cabled.addresses["enP7s7"] = ["198.51.100.1/26"]
     assert failed(cabled) == ["198.51.100.0/26, planned for rail 0, overlaps 198.51.100.0/26 of enP7s7"]
+
+
+def test_netplan_files_of_others_are_named(cabled: Machine) -> None:
+    """S8: cluster assistants and playbooks leave files of their own; netplan adds their addresses to ours."""
+    other = "network:\n  version: 2\n  ethernets:\n    {}:\n      addresses: [192.168.100.10/24]\n"
+    cabled.write("etc/netplan/98-assistant.yaml", other.format("enp1s0f0np0"))
+    cabled.write("run/netplan/10-quoted.yaml", other.format('"enP2p1s0f0np0"'))
+    cabled.write("etc/netplan/01-management.yaml", other.format("enP7s7"))
+    cabled.write("etc/netplan/40-cx7.yaml", other.format("enp1s0f0np0"))
+    cabled.write("etc/netplan/50-commented.yaml", "# enp1s0f0np0:\nnetwork: {version: 2}\n")
+    rows = preflight_fabric(cabled.read(), ROW)
+    assert [(row["status"], row["found"]) for row in rows if row["status"] != "pass"] == [
+        ("warn", "enP2p1s0f0np0 is configured by /run/netplan/10-quoted.yaml, too"),
+        ("warn", "enp1s0f0np0 is configured by /etc/netplan/98-assistant.yaml, too"),
+    ]
+
+
+def test_without_an_adapter_the_cable_is_named_first(spark: Machine) -> None:
+    """S5: DGX OS takes the adapter off the bus when no cable is in it."""
+    (problem,) = spark.read()["problems"]
+    assert problem.startswith("No ConnectX adapter is visible; plug the cable in at both ends")
