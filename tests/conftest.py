@@ -41,7 +41,7 @@ expose()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the whole suite."""
     parser.addoption(
-        "--update-golden", action="store_true", help="write tests/role/golden/ anew instead of comparing"
+        "--update-golden", action="store_true", help="write tests/role/golden/ again instead of comparing"
     )
 
 

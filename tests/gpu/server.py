@@ -27,7 +27,7 @@ ARGUMENTS = (
 
 
 class TrialError(Exception):
-    """One sentence: what is wrong, where, and how to mend it."""
+    """One sentence: what is wrong, where, and how to fix it."""
 
 
 @dataclass

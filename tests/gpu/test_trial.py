@@ -186,7 +186,7 @@ def test_a_tuner_that_was_not_through_goes_on(trial: Trial) -> None:
 
 def test_a_slower_entry_fails_the_command(trial: Trial) -> None:
     assert trial.run(LAYER="1")[:2] == (1, ["install", "tune", "layer", "compare"])
-    assert trial.run()[:2] == (1, []), "it stays broken until it is measured anew"
+    assert trial.run()[:2] == (1, []), "it stays broken until it is measured again"
     assert trial.run("--again")[0] == 0
 
 

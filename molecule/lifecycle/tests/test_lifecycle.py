@@ -72,7 +72,7 @@ def test_rollback_goes_back_and_forth(
 def test_load_mode_names_what_is_wrong_with_the_archive(operator: Operator, node: Node) -> None:
     before = node.snapshot()
     run = operator.fail(image_source="load", image=LOADED, image_archive=ARCHIVE)
-    assert f"There is no {ARCHIVE} on spark1: copy the archive there, or mend" in run.message
+    assert f"There is no {ARCHIVE} on spark1: copy the archive there, or correct" in run.message
     assert not differences(before, node.snapshot())
 
 
