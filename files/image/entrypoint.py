@@ -108,6 +108,21 @@ def flag_of(argument: str) -> str:
     return argument.split("=", 1)[0].replace("_", "-") if argument.startswith("--") else ""
 
 
+def value_of(flag: str, arguments: list[str]) -> str:
+    """The last value that `arguments` give to `flag`; '' without one."""
+    value = ""
+    for index, word in enumerate(arguments):
+        if flag_of(word) == flag:
+            value = word.partition("=")[2] if "=" in word else "".join(arguments[index + 1 : index + 2])
+    return value
+
+
+def answers_without_thinking(model: str) -> bool:
+    """Whether the name is that of an Instruct model, whose answers have no <think> block."""
+    name = model.rstrip("/").rpartition("/")[2].lower()
+    return "instruct" in name and "thinking" not in name
+
+
 def installed_version() -> tuple[int, int] | None:
     """(major, minor) of the vLLM that `vllm serve` will run, without importing it."""
     spec = importlib.util.find_spec("vllm")
@@ -147,6 +162,8 @@ def _whole(low: int, high: int) -> Callable[[str], bool]:
 def _fraction(text: str) -> bool:
     return bool(re.fullmatch(r"0?\.\d+|1(\.0*)?", text)) and float(text) > 0
 
+
+NO_THINKING = '{"enable_thinking": false}'
 
 #: variable -> (flag, default, test, description of a valid value)
 VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
@@ -202,6 +219,16 @@ def serve_command(
     }:
         _say("notice: added --enable-auto-tool-choice, without which vLLM refuses --tool-call-parser")
         command.append("--enable-auto-tool-choice")
+    if (
+        value_of("--reasoning-parser", given) == "qwen3"
+        and answers_without_thinking(model or value_of("--model", given))
+        and "--default-chat-template-kwargs" not in flags
+    ):
+        _say(
+            f"notice: added --default-chat-template-kwargs {NO_THINKING}, without which the parser qwen3 takes the "
+            "whole answer of an Instruct model for reasoning (vllm#53284)"
+        )
+        command += ["--default-chat-template-kwargs", NO_THINKING]
     return command
 
 

@@ -287,3 +287,35 @@ def test_round_trip_through_exec(values: list[str], data: Any, image: Image) -> 
     extra = ["--flag", *(f"v{value}" for value in values), "--json", text]
     argv = image.serve("--more", text, MODEL="m", VLLM_EXTRA_ARGS=shlex.join(extra))["argv"]
     assert argv[1:] == ["serve", "m", *DEFAULTS, *extra, "--more", text]
+
+
+QWEN3 = "--reasoning-parser qwen3"
+NO_THINKING = ["--default-chat-template-kwargs", '{"enable_thinking": false}']
+
+
+@pytest.mark.parametrize(
+    ("model", "extra", "added"),
+    [
+        ("DevQuasar/Qwen.Qwen3-Next-80B-A3B-Instruct-FP8-Dynamic", QWEN3, True),
+        ("/models/Qwen3-Next-80B-A3B-Instruct-FP8/", "--reasoning-parser=qwen3", True),
+        ("Qwen/Qwen3-Next-80B-A3B-Thinking-FP8", QWEN3, False),
+        ("Qwen/Qwen3-32B", QWEN3, False),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct-FP8", "--reasoning-parser deepseek_r1", False),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct-FP8", "", False),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct-FP8", QWEN3 + " --default-chat-template-kwargs '{}'", False),
+    ],
+)
+def test_an_instruct_model_behind_the_qwen3_parser(model: str, extra: str, added: bool, image: Image) -> None:
+    """vllm#53284: the parser expects a <think> block unless the request says that there is none."""
+    answer = image.serve(MODEL=model, VLLM_EXTRA_ARGS=extra)
+    assert (answer["argv"][-2:] == NO_THINKING) is added
+    assert ("vllm#53284" in answer["stderr"]) is added
+
+
+def test_the_missions_own_line(image: Image) -> None:
+    """docker run … -e VLLM_EXTRA_ARGS with hermes and qwen3, as the project started with it."""
+    answer = image.serve(
+        MODEL="DevQuasar/Qwen.Qwen3-Next-80B-A3B-Instruct-FP8-Dynamic",
+        VLLM_EXTRA_ARGS="--swap-space 32 --kv-cache-dtype fp8 --tool-call-parser hermes --reasoning-parser qwen3",
+    )
+    assert answer["argv"][-3:] == ["--enable-auto-tool-choice", *NO_THINKING]
