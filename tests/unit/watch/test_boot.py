@@ -1,0 +1,43 @@
+"""The watch after a boot: what Docker cannot start yet is tried again, and patience ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.fake_world import AT_ONCE, World, phases
+
+
+@pytest.mark.parametrize("gap", [0, 10, 30, 60])
+@pytest.mark.parametrize("failures", [0, 1, 2, 3, 8])
+def test_a_pair_comes_back_from_a_power_cut(failures: int, gap: int) -> None:
+    """B4: the second node boots `gap` seconds later, and Docker cannot start the first containers of either."""
+    world = World(2)
+    world.until_served()
+    for number, node in enumerate(world.nodes.values()):
+        node.power_off(20 + number * gap)
+        node.not_started = failures
+    world.run(20)
+    assert world.until_served() <= gap + AT_ONCE + 25 * (failures + 1)
+    assert "gave up" not in world.story()
+
+
+def test_a_container_that_never_starts_ends_in_giving_up() -> None:
+    """The patience after a boot ends."""
+    world = World(2)
+    world.until_served()
+    world.worker.power_off(20)
+    world.worker.not_started = 10_000
+    world.run(580)
+    assert "gave up" not in world.story()
+    world.run(1200)
+    assert phases(world) == {"stopped"}
+    assert "gave up after 4 failures" in world.story()
+
+
+def test_without_a_boot_a_container_that_does_not_start_is_a_failure() -> None:
+    world = World(2)
+    world.until_served()
+    world.worker.not_started = 10_000
+    world.worker.kill()
+    world.run(300)
+    assert phases(world) == {"stopped"}
