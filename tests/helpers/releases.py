@@ -44,6 +44,19 @@ def health(healthy: bool, name: str = "__dgx_vllm_health", **more: Any) -> dict[
     return {"ansible.builtin.set_fact": {name: found, **more}}
 
 
+SYSTEMCTL = """case "$*" in
+  *show*) printf 'Id=x\\nLoadState=loaded\\nActiveState=active\\n' ;;
+  *is-enabled*) cat "$AT/enabled"; grep -q enabled "$AT/enabled" ;;
+esac
+"""
+
+
+def systemctl(stages: Stages, enabled: bool) -> None:
+    """A systemctl whose units are active, and enabled or not; it notes how it was called."""
+    stages.tool("systemctl", SYSTEMCTL)
+    (stages.place / "enabled").write_text("enabled\n" if enabled else "disabled\n", encoding="utf-8")
+
+
 def on_disk(stages: Stages, *hosts: str) -> None:
     for host in hosts:
         for release in ("r1", "r2"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.releases import health, node, on_disk, plan
+from helpers.releases import health, node, on_disk, plan, systemctl
 from helpers.stages import Stages
 
 PAIR = ["head", "worker"]
@@ -21,10 +21,12 @@ def pointers(stages: Stages, host: str) -> tuple[str, str]:
 def test_verify_alone_accepts_the_installed_release(tmp_path: Path) -> None:
     stages = Stages(tmp_path)
     stages.stub("health", health(True))
+    systemctl(stages, enabled=False)
     on_disk(stages, "one")
     run = stages.run("verify", {"one": node(release="r1")}, __dgx_vllm_plan=plan("one"))
     assert run.rc == 0, run.failure("one")
     assert pointers(stages, "one") == ("r1", "r2")
+    assert "systemctl enable dgx-vllm.service" in stages.calls, "only now it starts at boot"
 
 
 @pytest.mark.parametrize(("rolled_out", "returns"), [({}, False), ({"__dgx_vllm_release": "r3"}, True)])

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers.cases import read_cases
-from helpers.stages import Stages
-
-SYSTEMCTL = """case "$*" in
-  *show*) printf 'Id=%s\\nLoadState=loaded\\nActiveState=active\\n' dgx-vllm-watch.service ;;
-  *is-enabled*) cat "$AT/enabled" ;;
-esac
-"""
+from helpers.releases import systemctl
+from helpers.stages import ROLE, Stages
 
 
 def node(**watch: Any) -> dict[str, Any]:
@@ -31,8 +27,7 @@ def node(**watch: Any) -> dict[str, Any]:
 
 def deployed(place: Path, *stubs: str) -> Stages:
     stages = Stages(place, "common/state", "service/restart", "service/watch", *stubs)
-    stages.tool("systemctl", SYSTEMCTL)
-    (place / "enabled").write_text("enabled\n", encoding="utf-8")
+    systemctl(stages, enabled=True)
     both = {
         "name": "Both",
         "ansible.builtin.include_tasks": "{{ item }}.yml",
@@ -69,4 +64,27 @@ def test_the_watch_starts_at_boot_where_the_server_does(enabled: bool, tmp_path:
     hosts = {name: {**pair, **node(exists=True, enabled=True)} for name in ("one", "two")}
     run = stages.run("both", hosts, dgx_vllm_service_enabled=enabled)
     assert run.rc == 0, [run.failure(host) for host in hosts]
+    assert stages.calls.count("systemctl disable dgx-vllm-watch.service") == 2, "the release is new"
+    for host, known in hosts.items():
+        (release,) = (path.name for path in stages.node(host, "etc/releases").iterdir())
+        known["__dgx_vllm_node"]["state"] |= {"current": release}
+    run = stages.run("both", hosts, dgx_vllm_service_enabled=enabled)
+    assert run.rc == 0, [run.failure(host) for host in hosts]
     assert stages.calls.count("systemctl disable dgx-vllm-watch.service") == (0 if enabled else 2)
+
+
+@pytest.mark.parametrize("accepted", [None, "current", "previous"])
+def test_a_release_that_never_served_does_not_start_at_boot(accepted: str | None, tmp_path: Path) -> None:
+    """B5: a start that freezes the machine would freeze it again after each power cycle."""
+    stages = deployed(tmp_path, "uninstall/watch")
+    shutil.copy(ROLE / "tasks/service/restart.yml", stages.tasks / "service/restart.yml")
+    one = node(exists=False, enabled=False)
+    for _ in range(2):
+        run = stages.run("both", {"one": one})
+        assert run.rc == 0, run.failure("one")
+        (release,) = (path.name for path in stages.node("one", "etc/releases").iterdir())
+        one["__dgx_vllm_node"]["state"] |= {accepted or "other": release}
+    calls = [call for call in stages.calls if call.split()[1] in ("disable", "stop", "start")]
+    first = ["systemctl disable dgx-vllm.service"] if accepted is None else []
+    assert calls[: len(first)] == first
+    assert ("systemctl disable dgx-vllm.service" in calls) is (accepted is None)

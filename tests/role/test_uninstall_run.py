@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers.ansible_run import Run
-from helpers.releases import health, node, on_disk, plan
+from helpers.releases import health, node, on_disk, plan, systemctl
 from helpers.stages import Stages
 
 OURS, THEIRS = "sha256:" + "aa" * 32, "sha256:" + "bb" * 32
@@ -89,6 +89,7 @@ def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> 
         image={"present": True, "id": images["r3"]},
         ledger={"caches": [str(cache) for cache in caches], "images": [OURS]},
     )
+    systemctl(stages, enabled=True)
     run = stages.run("verify", {"one": given}, __dgx_vllm_plan=plan("one"))
     assert run.rc == 0, run.failure("one")
     assert [cache.exists() for cache in caches] == [False, False, True, True]
