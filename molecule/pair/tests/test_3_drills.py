@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from testbed import plug, testbed
+from testbed import plug, run_on_testbed
 
 from testlib.node import UNIT, Node, wait_until
 from testlib.runs import Operator, one_line
@@ -115,7 +115,7 @@ def test_cable_cut_and_plugged_in_again(pair: Drilled) -> None:
 
 def test_worker_node_rebooted(pair: Drilled) -> None:
     with recovery(*pair, "worker node rebooted"):
-        testbed('dk restart -t 60 "$TESTBED_PREFIX-pair-spark2"')
+        run_on_testbed('dk restart -t 60 "$TESTBED_PREFIX-pair-spark2"')
         plug()
 
 

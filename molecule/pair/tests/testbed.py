@@ -12,7 +12,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 INVENTORY = Path(__file__).resolve().parents[1] / "inventory/hosts.yml"
 
 
-def testbed(script: str) -> str:
+def run_on_testbed(script: str) -> str:
     """Run a line of shell with the testbed's lib.sh; its output."""
     done = subprocess.run(
         ["bash", "-c", f'. "$0"; {script}', str(SHARED / "bin/lib.sh")],
@@ -33,4 +33,4 @@ def plug(swapped: bool = False) -> None:
         for host, interface, rail in (near, far):
             address = inventory["hosts"][host]["dgx_vllm_fabric_addresses"][rail]
             ends.append(f'"$TESTBED_PREFIX-pair-{host}" {interface}={address}')
-        testbed(f'"$TESTBED_SHARED/bin/cable" {" ".join(ends)}')
+        run_on_testbed(f'"$TESTBED_SHARED/bin/cable" {" ".join(ends)}')
