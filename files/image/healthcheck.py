@@ -28,7 +28,7 @@ def target(words: list[str], env: dict[str, str]) -> str | None:
     """URL to ask, or None if this command line serves no HTTP."""
     if "serve" not in words:
         return None
-    words = [*words, *_extra(env)]
+    words = [*_extra(env), *words]
     if "--headless" in words:
         return None
     host, port = env.get("HOST", ""), env.get("PORT", "") or "8000"

@@ -154,6 +154,7 @@ INIT = "/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py serve"
             {"VLLM_EXTRA_ARGS": "--chat-template '/srv/it is --headless'"},
             "http://127.0.0.1:8000/health",
         ),
+        (INIT + " --port 9000", {"VLLM_EXTRA_ARGS": "--port 8001"}, "http://127.0.0.1:9000/health"),
         (INIT, {"VLLM_EXTRA_ARGS": "--port '9"}, "http://127.0.0.1:8000/health"),
         ("bash", {}, None),
         ("/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py ray start", {}, None),

@@ -125,7 +125,7 @@ def kernel(check: Check, state: State, settings: Settings) -> Finding:
     remedy = f"add {HANDOVER_OFF} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub and reboot"
     if running in handover:
         reason = "RDMA memory registration fails under its Kexec HandOver (reported by users)"
-        if settings.get("world_size", 1) > 1:
+        if int(settings.get("world_size", 1)) > 1:
             return check.failed(running, f"{reason}, so NCCL cannot start", remedy)
         return check.warned(running, f"{reason}; a standalone node does without RDMA", remedy)
     following = installed[-1] if installed else ""
