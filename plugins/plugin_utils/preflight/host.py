@@ -24,7 +24,7 @@ BAD_KERNELS = frozenset({"7.0.0-1019-nvidia"})
 """Kernels with Kexec HandOver on, for nodes on which /boot cannot be read."""
 
 HANDOVER_OFF = "kho=off"
-"""Kernel release -> boot parameter that makes it usable (RDMA registration fails, reported by users)."""
+"""The boot parameter that turns Kexec HandOver off."""
 
 
 def gpu(check: Check, state: State, settings: Settings) -> Finding:

@@ -1,7 +1,7 @@
 """A small all-gather over all nodes of a replica, timed; run inside the image by the fabric gate, one process per node.
 
-Rank, world size and the first node's address come from the environment, as torch.distributed reads them. Buffers stay
-small: a GB10 shares its memory with the GPU, and large ones have frozen machines.
+Rank, world size and the first node's address come from the environment, as torch.distributed reads them. Buffers take
+1.5 GiB: a GB10 shares its memory with the GPU, and a test of 16 GiB has frozen one (reported by users).
 """
 
 from __future__ import annotations
