@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
     DOCKER_HUB,
+    is_digest,
+    parse,
     split_registry,
 )
 
@@ -38,15 +41,37 @@ def registry_of(image: str) -> str:
 
 
 def image_leader(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], image: str) -> str:
-    """The first of `hosts` that wants `image`, and asks the registry for the others; '' if none does."""
-    for host in hosts:
-        known = hostvars[host]
-        if (
-            known.get("dgx_vllm_state", "present") == "present"
-            and known.get("dgx_vllm_image", image) == image
-        ):
-            return host
-    return ""
+    """The first of `hosts` that pulls `image`, and asks the registry for the others; '' if none does.
+
+    A host that says itself that it pulls goes before one whose image source is the role's to know.
+    """
+    wanting = [
+        host
+        for host in hosts
+        if hostvars[host].get("dgx_vllm_state", "present") == "present"
+        and hostvars[host].get("dgx_vllm_image", image) == image
+        and hostvars[host].get("dgx_vllm_image_source", "pull") == "pull"
+    ]
+    sure = [host for host in wanting if "dgx_vllm_image_source" in hostvars[host]]
+    return next(iter(sure or wanting), "")
+
+
+def pinned_image(image: str, digest: str) -> str:
+    """`image` by digest: its own, else `digest`, which a node was told by the registry.
+
+    The name is always the inventory's: a node's answer may say which image of that name, not another name. Raises
+    AnsibleFilterError with one sentence.
+    """
+    try:
+        reference = parse(image)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+    if not reference.digest and not is_digest(digest):
+        raise AnsibleFilterError(
+            f"the node that asked the registry for {image} did not answer with a digest: write"
+            f" {reference.name}@sha256:… in dgx_vllm_image, or leave that node out with --limit"
+        )
+    return f"{reference.name}@{reference.digest or digest}"
 
 
 class FilterModule:
@@ -54,4 +79,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"image_leader": image_leader, "registry_of": registry_of, "tree_digest": tree_digest}
+        return {
+            "image_leader": image_leader,
+            "pinned_image": pinned_image,
+            "registry_of": registry_of,
+            "tree_digest": tree_digest,
+        }

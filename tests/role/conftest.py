@@ -21,7 +21,7 @@ KEPT = {
     "release": "{{ __dgx_vllm_release }}",
     "serve_args": "{{ __dgx_vllm_server.serve }}",
     "docker_args": "{{ __dgx_vllm_server.docker }}",
-    "image": "{{ __dgx_vllm_image_ref }}",
+    "image": "{{ __dgx_vllm_image_run }}",
     "command": "{{ __dgx_vllm_server.command }}",
     "watch": "{{ __dgx_vllm_watch_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",

@@ -65,6 +65,7 @@ def _container(settings: Settings, name: str, network: str, gpu: Sequence[str]) 
     """Name, network and GPU, with no capabilities and no way to gain any."""
     return [
         f"--name={name}",
+        "--pull=never",
         "--init",
         f"--network={network}",
         "--oom-score-adj=500",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.filter import image as filters
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import parse
 
 
 def test_every_filter_is_offered() -> None:
-    assert set(filters.FilterModule().filters()) == {"image_leader", "registry_of", "tree_digest"}
+    assert set(filters.FilterModule().filters()) == {
+        "image_leader", "pinned_image", "registry_of", "tree_digest",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,37 @@ def test_the_leader_is_the_first_node_that_wants_the_image() -> None:
     assert filters.image_leader(hostvars, list(hostvars), "a") == "default"
     assert filters.image_leader(hostvars, ["same", "default"], "a") == "same"
     assert filters.image_leader(hostvars, ["gone"], "a") == ""
+
+
+def test_a_host_that_loads_or_builds_its_image_asks_no_registry() -> None:
+    hostvars = {
+        "loads": {"dgx_vllm_image_source": "load"},
+        "unsaid": {},
+        "pulls": {"dgx_vllm_image_source": "pull"},
+    }
+    assert filters.image_leader(hostvars, list(hostvars), "a") == "pulls"
+    assert filters.image_leader(hostvars, ["loads", "unsaid"], "a") == "unsaid"
+
+
+OURS, OTHER = f"sha256:{'a' * 64}", f"sha256:{'e' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("image", "told", "used"),
+    [
+        ("registry.example.com/team/image:1.0", OURS, f"registry.example.com/team/image@{OURS}"),
+        ("registry.example.com:5000/image", OURS, f"registry.example.com:5000/image@{OURS}"),
+        (f"registry.example.com/image@{OURS}", OTHER, f"registry.example.com/image@{OURS}"),
+        (f"registry.example.com/image:1.0@{OURS}", "", f"registry.example.com/image@{OURS}"),
+    ],
+)
+def test_a_node_says_a_digest_and_nothing_else(image: str, told: str, used: str) -> None:
+    assert filters.pinned_image(image, told) == used
+
+
+@pytest.mark.parametrize(
+    "told", ["", "evil@" + OURS, f"registry.attacker.example/evil@{OURS}", OURS + "\n", OURS[:-1], OURS + "0"]
+)
+def test_an_answer_that_is_no_digest_stops_every_node(told: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="did not answer with a digest"):
+        filters.pinned_image("registry.example.com/image:1.0", told)
