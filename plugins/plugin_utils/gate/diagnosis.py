@@ -72,6 +72,10 @@ def _next_to_server(name: str, busy: Sequence[str]) -> Finding:
 
 
 def of_replica(findings: Sequence[Finding], planned: Mapping[str, Any], replica: str) -> list[Finding]:
-    """The findings about a replica, its nodes and its links; a link is named after its first node."""
-    places = {replica, *planned["replicas"][replica]["hosts"]}
-    return [finding for finding in findings if finding.where.partition(" ")[0] in places]
+    """The findings about a replica, its nodes and its links; a link is named after its first node.
+
+    A finding about a place that no replica has is every replica's: it must not get lost.
+    """
+    everybody = {name for name, entry in planned["replicas"].items() for name in (name, *entry["hosts"])}
+    others = everybody - {replica, *planned["replicas"][replica]["hosts"]}
+    return [finding for finding in findings if finding.where.partition(" ")[0] not in others]

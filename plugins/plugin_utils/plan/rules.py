@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
@@ -18,10 +19,13 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import (
 
 Rails = Mapping[str, Sequence[fabric.Rail]]
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
+"""What a host or a replica may be called: reports, files and the fabric's findings are named after it."""
+
 
 def broken_rules(replicas: Sequence[Replica], rails: Rails, groups: Mapping[str, Iterable[str]]) -> list[str]:
     """Sentences about replicas and their addresses; [] if no rule is broken."""
-    sentences: list[str] = []
+    sentences = [*_bad_names(replicas)]
     for replica in replicas:
         sentences += _members_differ(replica)
         wrong_size = [*_size(replica)]
@@ -35,6 +39,16 @@ def broken_rules(replicas: Sequence[Replica], rails: Rails, groups: Mapping[str,
     sentences += _duplicate_machines(replicas)
     sentences += _management(replicas, rails)
     return list(dict.fromkeys(sentences))
+
+
+def _bad_names(replicas: Sequence[Replica]) -> Iterator[str]:
+    allowed = "use letters, digits, and . _ - between them"
+    for replica in replicas:
+        if replica.head.replica and not NAME.fullmatch(replica.name):
+            yield f"The replica is called {replica.name!r}{replica.head.at('replica')}; {allowed}, as `chat-large`."
+        for node in replica.members:
+            if not NAME.fullmatch(str(node.host)):
+                yield f"A host of the inventory is called {node.host!r}; {allowed}, as `spark1`."
 
 
 def _names(hosts: Iterable[str]) -> str:

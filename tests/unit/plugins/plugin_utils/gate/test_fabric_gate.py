@@ -183,6 +183,12 @@ def test_sentences_of_one_replica() -> None:
     ]
 
 
+def test_a_finding_about_a_place_that_nobody_has_is_not_lost() -> None:
+    planned = plan(fleet([2, 2]))
+    lost = [failed("chat large", "nccl", "3 GB/s over Socket", "r", "m")]
+    assert all(of_replica(lost, planned, name) == lost for name in ("r0", "r1"))
+
+
 def test_reading_waits_for_links_and_addresses(tmp_path: Path) -> None:
     rail = {"rails": [{"interface": "a", "link": True}], "addresses": {}}
     dead = {"rails": [{"interface": "a", "link": False}], "addresses": {"a": ["198.51.100.1/26"]}}
