@@ -10,6 +10,7 @@ version_added: 0.1.0
 description:
   - Reads the machine, the GPU, Docker, the image, the model, the service and the role's own records.
   - Changes nothing and runs in check mode. A missing tool is reported in the data, never as a failure.
+    Only a damaged ledger fails, because nothing on the node may be changed then.
   - Needs nothing on the node but its Python (3.9 or newer) and iproute2 (C(ss)).
 author:
   - The dgx_vllm authors (@dgx-vllm)
@@ -191,6 +192,7 @@ state:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect import Query, collect
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.ledger import LedgerError
 
 
 def main() -> None:
@@ -209,9 +211,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(
-        changed=False, state=collect(Query(**dict(module.params, packages=tuple(module.params["packages"]))))
-    )
+    query = Query(**dict(module.params, packages=tuple(module.params["packages"])))
+    try:
+        module.exit_json(changed=False, state=collect(query))
+    except LedgerError as error:
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import gpu, host, ports, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import gpu, host, ledger, ports, service
 
 DOCKER_ROOT = "/var/lib/docker"
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
@@ -33,7 +33,10 @@ class Query(NamedTuple):
 def collect(
     query: Query, root: Path = Path("/"), runner: Runner = run, machine: str | None = None
 ) -> dict[str, Any]:
-    """The whole state of the node under `root`. Commands run in parallel: most of their time is waiting."""
+    """The whole state of the node under `root`. Commands run in parallel: most of their time is waiting.
+
+    Raises LedgerError when the role's own ledger is damaged.
+    """
     with ThreadPoolExecutor(max_workers=6) as pool:
         gpus = pool.submit(gpu.gpus, runner)
         engine = pool.submit(docker_cli.engine, runner)
@@ -73,6 +76,6 @@ def collect(
         "watch": watch.result(),
         "container": ours,
         **service.releases(config_dir),
-        "ledger": service.record(records / "ledger.json"),
+        "ledger": ledger.read(records / "ledger.json"),
         "health": service.record(records / "health.json"),
     }

@@ -103,7 +103,7 @@ def test_the_watch_and_the_release_that_it_reads(tmp_path, write, runner):
 
 @pytest.mark.parametrize(("text", "expected"), [('{"a": 1}', {"a": 1}), ("[]", {}), ("{", {})])
 def test_record(write, text, expected):
-    assert service.record(write("/ledger.json", text)) == expected
+    assert service.record(write("/health.json", text)) == expected
 
 
 def put_model(write, revision: str = "main", **files: int) -> None:

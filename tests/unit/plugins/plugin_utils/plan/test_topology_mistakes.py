@@ -253,7 +253,9 @@ def test_the_table_has_one_line_per_host() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["chat large", "team/chat", "../../x", "chat\n", "-chat", "cäfe", "a;b", " "])
+@pytest.mark.parametrize(
+    "name", ["chat large", "team/chat", "../../x", "chat\n", "-chat", "cäfe", "a;b", " "]
+)
 def test_a_replica_is_named_so_that_files_and_findings_can_be_named_after_it(name: str) -> None:
     mistakes = plan(replica(2, replica=name))["mistakes"]
     assert any(f"The replica is called {name!r}" in sentence for sentence in mistakes)
@@ -267,4 +269,6 @@ def test_names_of_the_field_are_taken(name: str) -> None:
 @pytest.mark.parametrize("host", ["spark 1", "a/b", "..", "spark1\n"])
 def test_a_host_is_named_so_that_files_and_findings_can_be_named_after_it(host: str) -> None:
     fleet = {host: hosts(1)["spark1"]}
-    assert any(f"A host of the inventory is called {host!r}" in sentence for sentence in plan(fleet)["mistakes"])
+    assert any(
+        f"A host of the inventory is called {host!r}" in sentence for sentence in plan(fleet)["mistakes"]
+    )
