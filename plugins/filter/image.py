@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Callable
@@ -16,6 +17,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference 
 )
 
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+NO_PART = re.compile(r".+\.md|\..+\.sw[a-p]|.+~|#.+#|.+\.(orig|rej|bak)")
+"""Names of files that do nothing: documentation and what editors leave. A word in them must restart no server."""
 
 DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
 """What `docker login` calls Docker Hub."""
@@ -27,7 +30,7 @@ def tree_digest(folder: str, *more: str) -> str:
     root = Path(folder)
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
-        if path.is_file() and not IGNORED & set(name.parts):
+        if path.is_file() and not IGNORED & set(name.parts) and not NO_PART.fullmatch(path.name):
             executable = "x" if path.stat().st_mode & 0o100 else "-"
             digest.update(f"\0{name.as_posix()}\0{executable}\0".encode())
             digest.update(path.read_bytes())

@@ -16,7 +16,9 @@ def own_packages(new: Iterable[str], installed: Mapping[str, Any], asked: Iterab
     Others install at the same time: unattended-upgrades has dpkg's lock on a machine that was just set up. So dpkg's
     own lines in the result `installed` of ansible.builtin.apt decide; where it has none, only what was `asked` for.
     """
-    named = set(_BY_DPKG.findall(str(installed.get("stdout", "")))) or {name.partition("=")[0] for name in asked}
+    named = set(_BY_DPKG.findall(str(installed.get("stdout", "")))) or {
+        name.partition("=")[0] for name in asked
+    }
     return sorted(named & set(new))
 
 

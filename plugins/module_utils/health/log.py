@@ -47,14 +47,16 @@ _RUN_START = re.compile(
 _CONFIG = re.compile(r"Using configuration from (?P<path>.+?\.json) for MoE layer")
 _CUTLASS = re.compile(r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found")
 _DEFAULT_CONFIG = re.compile(r"Using default MoE config")
+# Every repetition is bounded: clients can put text into the log, and it must not cost more than its length.
 _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
-    (re.compile(r"(?i)\b(bearer)\s+[^\s'\",]+"), r"\1 ***"),
-    (re.compile(r"(?i)(--api-key[= ])\s*[^\s'\",]+"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",]+"), r"\1 ***"),
+    (re.compile(r"(?i)(--(?:api-key|hf-token)[= ])\s*[^\s'\",]+"), r"\1***"),
+    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@'\"]{1,256}@"), r"\1***@"),
     (
         re.compile(
-            r"(?i)([\"']?\b[\w-]*(?:api[_-]?key|token|password|secret)[\"']?\s*[:=]\s*)"
-            r"(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,}\"']+)"
+            r"(?i)([\"']?\b[\w-]{0,40}(?:api[_-]?key|access[_-]?key|token|"
+            r"(?:passw(?:or)?d|secret|credential)s?(?:[_-][\w-]{0,20})?)[\"']?\s{0,8}[:=]\s*)(?:\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,}\"']+)"
         ),
         r"\1***",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,21 @@ def previous_runs(files: Sequence[Mapping[str, Any]], replicas: Sequence[str]) -
     for replica, file in zip(replicas, files, strict=False):
         try:
             runs = json.loads(base64.b64decode(file.get("content", "")))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(runs, list):
-            found[replica] = runs
+            found[replica] = [run for run in runs if _is_run(run)]
     return found
+
+
+def _is_run(run: Any) -> bool:
+    """Whether an entry of a history file is one that this module wrote."""
+    if not isinstance(run, dict) or not isinstance(run.get("time"), str):
+        return False
+    figures_of_run = run.get("figures")
+    return isinstance(figures_of_run, dict) and all(
+        isinstance(value, (int, float)) and math.isfinite(value) for value in figures_of_run.values()
+    )
 
 
 def runs_to_keep(planned: Mapping[str, Any], measured: Mapping[str, Any], time: str) -> dict[str, Any]:

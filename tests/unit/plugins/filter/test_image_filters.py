@@ -69,6 +69,14 @@ def test_tree_digest_passes_over_caches(tmp_path: Path) -> None:
     assert filters.tree_digest(str(root)) == before
 
 
+@pytest.mark.parametrize("name", ["README.md", ".x.py.swp", "x.py~", "#x.py#", "x.py.orig"])
+def test_tree_digest_passes_over_what_does_nothing(name: str, tmp_path: Path) -> None:
+    root = tree(tmp_path / "a")
+    before = filters.tree_digest(str(root))
+    (root / "sub" / name).write_text("a word")
+    assert filters.tree_digest(str(root)) == before
+
+
 def test_tree_digest_does_not_depend_on_where_the_tree_lies(tmp_path: Path) -> None:
     inside = tree(tmp_path / ".pytest_cache" / "a")
     assert filters.tree_digest(str(inside)) == filters.tree_digest(str(tree(tmp_path / "b")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import (
@@ -110,6 +111,11 @@ def test_runs_are_told_apart_and_bytes_are_decoded() -> None:
         "VLLM_API_KEY=s3cretvalue",
         "HF_TOKEN='s3cretvalue'",
         "my own given-secret here",
+        "AWS_SECRET_ACCESS_KEY=s3cretvalue",
+        "DB_PASSWD: s3cretvalue",
+        "Authorization: Basic s3cretvalue",
+        "using https://user:s3cretvalue@mirror.example.com/hub",
+        "vllm serve m --hf-token s3cretvalue",
     ],
 )
 def test_secrets_are_masked(text: str) -> None:
@@ -123,3 +129,15 @@ def test_secrets_are_masked(text: str) -> None:
 def test_ordinary_lines_stay_as_they_are() -> None:
     line = "Avg generation throughput: 12.0 tokens/s, tokens: 5, max_num_batched_tokens=8192"
     assert mask(line) == line
+
+
+@pytest.mark.parametrize("unit", ["a-", "a ", "a://", "token", "'[", "bearer"])
+def test_what_a_client_puts_into_the_log_costs_no_more_than_its_length(unit: str) -> None:
+    def seconds(count: int) -> float:
+        begin = time.process_time()
+        mask(unit * count)
+        return time.process_time() - begin
+
+    seconds(1_000)
+    short, long = max(seconds(10_000), 0.001), seconds(80_000)
+    assert long < 40 * short + 1

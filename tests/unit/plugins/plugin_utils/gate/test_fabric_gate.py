@@ -161,9 +161,35 @@ def test_previous_runs_from_files() -> None:
     def file(text: str) -> dict[str, str]:
         return {"content": base64.b64encode(text.encode()).decode()}
 
-    files = [file(json.dumps([{"time": "t"}])), file("{"), file("{}"), {"msg": "no such file"}]
-    assert fabric_history.previous_runs(files, ["a", "b", "c", "d"]) == {"a": [{"time": "t"}]}
+    run = {"time": "t", "figures": {}}
+    files = [file(json.dumps([run])), file("{"), file("{}"), {"msg": "no such file"}]
+    assert fabric_history.previous_runs(files, ["a", "b", "c", "d"]) == {"a": [run]}
     assert fabric_history.previous_runs([], ["a"]) == {}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        1,
+        None,
+        "x",
+        {},
+        {"time": 1, "figures": {}},
+        {"time": "t", "figures": {"a": "b"}},
+        {"time": "t", "figures": {"a": float("nan")}},
+    ],
+)
+def test_entries_of_a_history_that_are_no_runs_are_left_out(damaged: Any) -> None:
+    good = {"time": "t", "figures": {"all-gather": 20.5}}
+    content = base64.b64encode(json.dumps([damaged, good]).encode()).decode()
+    runs = fabric_history.previous_runs([{"content": content}], ["a"])
+    assert runs == {"a": [good]}
+    assert fabric_history.slower("a", runs["a"], {"all-gather": 20.0}) == []
+
+
+def test_a_history_that_is_nested_too_deep_is_no_history() -> None:
+    content = base64.b64encode(b"[" * 100_000).decode()
+    assert fabric_history.previous_runs([{"content": content}], ["a"]) == {}
 
 
 def test_the_table_shows_what_was_measured(tmp_path: Path) -> None:
