@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -68,6 +69,11 @@ RESERVED_ENVIRONMENT = (
     "FLASHINFER_WORKSPACE_BASE",
 )  # fmt: skip
 FOLDERS = ("models_dir", "cache_dir", "tuned_config_dir")
+# What uninstall removes whole: the releases, and the role's own below its data folder.
+OWN_FOLDERS = (
+    "/etc/dgx-vllm", "/var/lib/dgx-vllm/cache", "/var/lib/dgx-vllm/build", "/var/lib/dgx-vllm/state",
+    "/var/lib/dgx-vllm/tuning",
+)  # fmt: skip
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
 
@@ -128,8 +134,28 @@ def _folders(values: Settings) -> Iterator[str]:
         value = values[name]
         if value and (not value.startswith("/") or ":" in value):
             yield f"dgx_vllm_{name} is {value!r}; set it to an absolute path without a colon, where Docker splits it."
+    yield from _overlaps(values)
     if values["model"].startswith("/") and ":" in values["model"]:
         yield f"dgx_vllm_model is {values['model']!r}; rename the folder, because Docker splits a path at a colon."
+
+
+def _overlaps(values: Settings) -> Iterator[str]:
+    """Folders inside each other, or inside what uninstall removes: weights would go with a cache."""
+    places = {f"dgx_vllm_{name}": posixpath.normpath(values[name]) for name in FOLDERS if values[name]}
+    if values["model"].startswith("/"):
+        places["dgx_vllm_model"] = posixpath.normpath(values["model"])
+    for name, place in places.items():
+        for owned in OWN_FOLDERS:
+            if _inside(place, owned) and not (name == "dgx_vllm_cache_dir" and place == owned):
+                yield f"{name} is {place}, inside {owned}, which uninstall removes; choose a folder outside."
+        for other, outer in places.items():
+            both_models = {name, other} == {"dgx_vllm_model", "dgx_vllm_models_dir"}
+            if name != other and not both_models and _inside(place, outer):
+                yield f"{name} ({place}) lies inside {other} ({outer}); choose folders beside each other."
+
+
+def _inside(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(f"{folder.rstrip('/')}/")
 
 
 def _numbers(values: Settings) -> Iterator[str]:

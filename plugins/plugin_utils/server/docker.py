@@ -20,6 +20,8 @@ def server_arguments(settings: Settings, node: Node, fabric: Sequence[str]) -> l
         f"--pids-limit={settings['dgx_vllm_container_pids_limit']}",
         f"--ulimit=memlock={memlock}:{memlock}",
         f"--ulimit=nofile={nofile}:{nofile}",
+        # Docker refuses these options for another driver, which daemon.json may have made the default.
+        "--log-driver=json-file",
         "--log-opt=max-size=50m",
         "--log-opt=max-file=4",
         *([f"--memory={memory}"] if memory else []),

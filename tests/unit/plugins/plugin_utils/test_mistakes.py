@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,37 @@ def test_unknown_limits_and_thresholds_are_refused() -> None:
     assert sentence.startswith("dgx_vllm_fabric_thresholds has mut, which does not exist; write one of mtu")
     (sentence,) = judged(watch_limits={"stall": "soon"})
     assert "dgx_vllm_watch_limits.stall is 'soon'" in sentence
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (
+            {"models_dir": "/var/lib/dgx-vllm/cache/hf"},
+            "inside /var/lib/dgx-vllm/cache, which uninstall removes",
+        ),
+        ({"models_dir": "/var/lib/dgx-vllm/tuning/x"}, "inside /var/lib/dgx-vllm/tuning"),
+        ({"models_dir": "/var/lib/dgx-vllm/models/../state"}, "inside /var/lib/dgx-vllm/state"),
+        ({"tuned_config_dir": "/etc/dgx-vllm/tuned"}, "inside /etc/dgx-vllm"),
+        (
+            {"cache_dir": "/srv/c", "models_dir": "/srv/c/models"},
+            r"lies inside dgx_vllm_cache_dir \(/srv/c\)",
+        ),
+        ({"cache_dir": "/srv/c", "model": "/srv/c/m"}, "dgx_vllm_model .* lies inside dgx_vllm_cache_dir"),
+        ({"models_dir": "/", "cache_dir": "/srv/c"}, "dgx_vllm_cache_dir .* lies inside dgx_vllm_models_dir"),
+    ],
+)
+def test_folders_inside_each_other_are_refused(folders: dict[str, str], sentence: str) -> None:
+    assert any(re.search(sentence, mistake) for mistake in judged(**folders))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"models_dir": "/srv/models", "model": "/srv/models/my-model"},
+        {"models_dir": "/srv/models", "cache_dir": "/srv/models-cache", "tuned_config_dir": "/srv/tuned"},
+        {"tuned_config_dir": "/var/lib/dgx-vllm/tuned"},
+    ],
+)
+def test_folders_beside_each_other_are_taken(folders: dict[str, str]) -> None:
+    assert judged(**folders) == []
