@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubFile, Listing
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import (
     model_folder,
     size_of,
@@ -50,12 +51,13 @@ class Cache:
 
     def ref(self, revision: str) -> str:
         """The commit that `revision` means in the cache; "" if it is not there."""
-        if _SHA1.fullmatch(revision):
+        if is_commit(revision):
             return revision if self.snapshot(revision).is_dir() else ""
         try:
-            return (self.folder / "refs" / revision).read_text(encoding="utf-8").strip()
+            commit = (self.folder / "refs" / revision).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return ""
+        return commit if is_commit(commit) else ""
 
     def set_ref(self, revision: str, commit: str) -> None:
         """Make `revision` mean `commit`, as an offline server looks it up; a commit needs no reference."""

@@ -6,12 +6,19 @@ The interface is the one of huggingface.co, `/api/models/ID/revision/REV?blobs=t
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import urllib.error
 import urllib.parse
+from http.client import HTTPException
 from typing import Any, NamedTuple
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.deadline import within
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit, is_file_name
+
+WHOLE = 4
+"""A whole answer may take so many times the timeout of one read: listings of big models have megabytes."""
 
 MAX_LISTING = 64 * 1024 * 1024
 
@@ -51,38 +58,59 @@ def list_files(endpoint: str, model: str, revision: str, token: str = "", timeou
     name, branch = urllib.parse.quote(model, safe="/"), urllib.parse.quote(revision, safe="")
     text = _get(f"{base}/api/models/{name}/revision/{branch}?blobs=true", model, revision, token, timeout)
     try:
-        data = json.loads(text)
-        commit = str(data["sha"])
-        files = [_file(item) for item in data["siblings"]]
-    except (ValueError, KeyError, TypeError) as error:
+        commit, files, gated = _read_listing(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise HubError(
-            f"{base} gave no readable listing of {model} ({error!r}): check that dgx_vllm_hf_endpoint is a model hub."
+            f"{base} gave no readable listing of {model} ({str(error)[:200]}): check that dgx_vllm_hf_endpoint is a "
+            "model hub."
         ) from error
     if not files:
         raise HubError(f"{model} has no files at revision {revision}: set another dgx_vllm_model_revision.")
-    if data.get("gated"):
+    if gated:
         probe = next((item.name for item in files if item.name == "config.json"), files[0].name)
         path = f"{name}/resolve/{commit}/{urllib.parse.quote(probe)}"
         _get(f"{base}/{path}", model, revision, token, timeout, method="HEAD")
     return Listing(commit, files)
 
 
-def _file(item: dict[str, Any]) -> HubFile:
-    large = item.get("lfs") or {}
+def _read_listing(data: Any) -> tuple[str, list[HubFile], bool]:
+    """Commit, files and whether the model is gated; ValueError says what is not as a hub's answer."""
+    if not isinstance(data, dict):
+        raise ValueError("it is no object")
+    if not is_commit(data.get("sha")):
+        raise ValueError(f"its commit {data.get('sha')!r} is not 40 hex digits")
+    siblings = data.get("siblings")
+    if not isinstance(siblings, list):
+        raise ValueError("it lists no files")
+    return str(data["sha"]), [_file(item) for item in siblings], bool(data.get("gated"))
+
+
+def _file(item: Any) -> HubFile:
+    if not isinstance(item, dict) or not is_file_name(item.get("rfilename")):
+        raise ValueError(f"{str(item)[:80]!r} names no file of a model")
+    name, lfs = str(item["rfilename"]), item.get("lfs")
+    large: dict[str, Any] = lfs if isinstance(lfs, dict) else {}
     size = large.get("size", item.get("size"))
-    if not isinstance(size, int):
-        raise KeyError(f"size of {item.get('rfilename')}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"the size of {name} is {size!r}")
     sha256 = str(large.get("sha256") or large.get("oid") or "").replace("sha256:", "")
-    return HubFile(str(item["rfilename"]), size, sha256, "" if sha256 else str(item.get("blobId") or ""))
+    git_sha1 = "" if sha256 else str(item.get("blobId") or "")
+    if not re.fullmatch("[0-9a-f]{64}", sha256) and not is_commit(git_sha1):
+        raise ValueError(f"{name} has no checksum")
+    return HubFile(name, size, sha256, git_sha1)
 
 
 def _get(url: str, model: str, revision: str, token: str, timeout: float, method: str = "GET") -> bytes:
-    try:
+
+    def ask() -> bytes:
         with _open(url, method, token, timeout) as response:
             return bytes(response.read(MAX_LISTING))
+
+    try:
+        return within(WHOLE * timeout, ask)
     except urllib.error.HTTPError as error:
         raise HubError(_refusal(error, model, revision, token), unreachable=error.code >= 500) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         host = urllib.parse.urlsplit(url).netloc
         if isinstance(reason, ssl.SSLError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit, is_file_name
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
 
@@ -68,7 +69,9 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
         return _absent("hub")
     verified = record(under(root, record_path(data_dir, model, revision)))
     commit, sizes = verified.get("commit"), verified.get("files")
-    if not isinstance(commit, str) or not commit or not isinstance(sizes, dict) or not sizes:
+    if not isinstance(commit, str) or not is_commit(commit) or not isinstance(sizes, dict) or not sizes:
+        return _absent("hub")
+    if not all(is_file_name(name) and isinstance(size, int) for name, size in sizes.items()):
         return _absent("hub")
     if verified.get("model") != model or verified.get("revision") != revision:
         return _absent("hub")

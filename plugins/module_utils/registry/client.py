@@ -23,14 +23,15 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.urls import Request, make_context
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.deadline import within
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference import (
     DOCKER_HUB,
     ImageReference,
+    is_digest,
 )
 
 HUB_HOST = "registry-1.docker.io"
 CERTIFICATES = Path("/etc/docker/certs.d")
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _LIMIT = 8 * 2**20
 _TAGS_SHOWN = 5
 
@@ -115,7 +116,7 @@ class Registry:
         path = f"/v2/{self.reference.repository}/manifests/{quote(self.reference.manifest, safe=':')}"
         _, headers, _ = self._ask(path, "HEAD")
         digest = headers.get("docker-content-digest", "")
-        if not _DIGEST.match(digest):
+        if not is_digest(digest):
             _, headers, body = self._ask(path, "GET")
             if b'"schemaVersion"' not in body:
                 raise RegistryError(
@@ -177,12 +178,17 @@ class Registry:
 
     def _send(self, url: str, method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
         headers = {"Accept": ACCEPT, **({"Authorization": authorization} if authorization else {})}
+
+        def ask() -> tuple[int, dict[str, str], bytes]:
+            try:
+                with self._client.open(method, url, headers=headers) as answer:
+                    return answer.status, _lower(answer.headers), answer.read(_LIMIT)
+            except HTTPError as error:
+                with error:
+                    return error.code, _lower(error.headers), error.read(_LIMIT)
+
         try:
-            with self._client.open(method, url, headers=headers) as answer:
-                return answer.status, _lower(answer.headers), answer.read(_LIMIT)
-        except HTTPError as error:
-            with error:
-                return error.code, _lower(error.headers), error.read(_LIMIT)
+            return within(self._timeout, ask)
         except (OSError, HTTPException) as error:
             raise RegistryError(self._unreachable(urlsplit(url).netloc, error)) from error
 

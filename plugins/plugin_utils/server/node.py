@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import (
@@ -16,8 +18,11 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes impor
     Interfaces,
     Node,
     Row,
+    ServerError,
     Settings,
 )
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def node_server(
@@ -28,10 +33,29 @@ def node_server(
     A standalone node has no watch: {}. Raises ServerError for a node that cannot take its place in its replica.
     """
     words = vllm.arguments(settings, row, node)
+    environment = vllm.environment(settings, words, fabric.environment(row, rails, addresses))
+    container = docker.server_arguments(settings, node, fabric.container_arguments(row, rails))
+    command = ["serve"] if replica.serves(row) else replica.ray_command(row)
+    _one_line_each([*(f"{name}={value}" for name, value in environment), *container, *command])
     return {
-        "env": vllm.environment(settings, words, fabric.environment(row, rails, addresses)),
+        "env": environment,
         "serve": words,
-        "docker": docker.server_arguments(settings, node, fabric.container_arguments(row, rails)),
-        "command": ["serve"] if replica.serves(row) else replica.ray_command(row),
+        "docker": container,
+        "command": command,
         "watch": {} if row["world_size"] == 1 else watch.configuration(settings, row, node),
     }
+
+
+def _one_line_each(texts: Iterable[str]) -> None:
+    """Units and environment files hold one thing a line: what has a control character would become another thing.
+
+    Some of it was told by other machines (commit, image, interfaces). Raises ServerError without the text, which may
+    hold a secret.
+    """
+    for text in map(str, texts):
+        if _CONTROL.search(text):
+            name = re.split(r"[=\s]", text, maxsplit=1)[0][:60]
+            raise ServerError(
+                f"{name!r} of the server would be written with a control character or a line break, which no unit or "
+                "environment file can hold: correct the variable, or the machine, that it comes from"
+            )

@@ -193,3 +193,11 @@ def test_the_operator_may_replace_what_is_only_a_good_default() -> None:
     assert {name: value for name, value in found if name in given} == given
     assert len({name for name, _ in found}) == len(found)
     assert set(vllm.OVERRIDABLE) <= {name for name, _ in found}
+
+
+@pytest.mark.parametrize("bad", ["a/b\nPYTHONPATH=/models/x", "a\rb", "a\0b", "a\x1b[31m", "a\u2028b"])
+@pytest.mark.parametrize("name", ["commit", "cache"])
+def test_what_another_machine_told_cannot_become_a_line_of_its_own(name: str, bad: str) -> None:
+    row = plan(hosts(1))["hosts"]["spark1"]
+    with pytest.raises(ServerError, match="control character or a line break"):
+        node_server(settings(model_revision="main"), row, [], {}, {**NODE, name: bad})

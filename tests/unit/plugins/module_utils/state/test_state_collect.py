@@ -11,7 +11,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.collect impor
 
 UNIT = "dgx-vllm.service"
 MODELS, DATA = "/var/lib/dgx-vllm/models", "/var/lib/dgx-vllm"
-SNAPSHOT = f"{MODELS}/hub/models--org--name/snapshots/c0ffee"
+SNAPSHOT = f"{MODELS}/hub/models--org--name/snapshots/c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
 SHOWN = """LoadState=loaded
 ActiveState=active
 SubState=running
@@ -107,7 +107,12 @@ def test_record(write, text, expected):
 
 
 def put_model(write, revision: str = "main", **files: int) -> None:
-    known = {"model": "org/name", "revision": revision, "commit": "c0ffee", "files": files}
+    known = {
+        "model": "org/name",
+        "revision": revision,
+        "commit": "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00",
+        "files": files,
+    }
     write(record_path(DATA, "org/name", revision), json.dumps(known))
     for name, size in files.items():
         write(f"{SNAPSHOT}/{name}", "x" * size)
@@ -118,7 +123,7 @@ def test_a_complete_hub_model(tmp_path, write):
     assert weights(tmp_path, "org/name", "main", MODELS, DATA) == {
         "kind": "hub",
         "present": True,
-        "commit": "c0ffee",
+        "commit": "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00",
         "path": SNAPSHOT,
         "size_bytes": 13,
     }
