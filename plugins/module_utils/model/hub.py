@@ -76,7 +76,7 @@ def list_files(endpoint: str, model: str, revision: str, token: str = "", timeou
 def _read_listing(data: Any) -> tuple[str, list[HubFile], bool]:
     """Commit, files and whether the model is gated; ValueError says what is not as a hub's answer."""
     if not isinstance(data, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     if not is_commit(data.get("sha")):
         raise ValueError(f"its commit {data.get('sha')!r} is not 40 hex digits")
     siblings = data.get("siblings")

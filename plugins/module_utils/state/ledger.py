@@ -28,9 +28,9 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is no JSON") from error
+        raise _damaged(path, "it is not JSON") from error
     if not isinstance(content, dict):
-        raise _damaged(path, "it holds no object")
+        raise _damaged(path, "it does not hold an object")
     return content
 
 
