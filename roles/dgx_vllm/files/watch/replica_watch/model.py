@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Protocol
@@ -127,23 +128,54 @@ class Report:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """The report in `data`; ValueError if it is not one."""
-        try:
-            return cls(
-                host=str(data["host"]),
-                generation=int(data["generation"]),
-                desired=DOWN if data["desired"] == DOWN else UP,
-                phase=str(data["phase"]),
-                run=str(data.get("run", "")),
-                reason=str(data.get("reason", "")),
-                pause=float(data.get("pause", 0)),
-                ready_at=float(data.get("ready_at", 0)),
-                failures=[float(moment) for moment in data.get("failures", [])],
-                restarts=[float(moment) for moment in data.get("restarts", [])],
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a report of a watch: {error}") from error
+    def from_json(cls, data: Any) -> Report:
+        """The report in `data`, which another machine or a disk gave; ValueError if it is not one.
+
+        A phase that this version does not know is kept: it counts as neither running nor waiting.
+        """
+        if not isinstance(data, dict):
+            raise ValueError("not a report of a watch")
+        generation, desired = data.get("generation"), data.get("desired")
+        if isinstance(generation, bool) or not isinstance(generation, int) or not 0 <= generation <= MOST:
+            raise ValueError(f"the generation of a watch is {str(generation)[:40]!r}")
+        if desired not in (UP, DOWN):
+            raise ValueError(f"a watch wants {str(desired)[:40]!r}")
+        return cls(
+            host=_text(data, "host"),
+            generation=generation,
+            desired=desired,
+            phase=_text(data, "phase"),
+            run=_text(data, "run", ""),
+            reason=_text(data, "reason", ""),
+            pause=_seconds(data.get("pause", 0)),
+            ready_at=_seconds(data.get("ready_at", 0)),
+            failures=_moments(data.get("failures", [])),
+            restarts=_moments(data.get("restarts", [])),
+        )
+
+
+MOST = 10**9
+"""More than any count of common starts, and than any list or text of a watch."""
+LONGEST = {"host": 255, "phase": 40, "run": 64, "reason": 1000}
+
+
+def _text(data: Mapping[str, Any], name: str, default: Optional[str] = None) -> str:
+    value = data.get(name, default)
+    if not isinstance(value, str) or len(value) > LONGEST[name] or not value.isprintable():
+        raise ValueError(f"the {name} of a watch is {str(value)[:40]!r}")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"a time of a watch is {str(value)[:40]!r}")
+    return float(value)
+
+
+def _moments(values: Any) -> list[float]:
+    if not isinstance(values, list) or len(values) > 1000:
+        raise ValueError("a watch counts faults that are not a list")
+    return [_seconds(value) for value in values]
 
 
 class Units(Protocol):

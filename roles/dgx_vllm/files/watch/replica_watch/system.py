@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import socket
@@ -26,6 +28,11 @@ PROPERTIES = (
 )  # fmt: skip
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})?\s+([0-9.eE+-]+)", re.MULTILINE)
 MAX_BODY = 4 * 1024 * 1024
+MAX_REPORT = 64 * 1024
+CONNECTIONS = 32
+"""A peer needs one; what comes beyond is closed unread."""
+EXCHANGE = 10.0
+"""Seconds that a peer has for its whole question and answer."""
 
 
 def run(argv: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -89,22 +96,44 @@ def _whole(text: str) -> int:
 
 
 def request(
-    address: str, port: int, method: str, path: str, timeout: float, body: Any = None, key: str = ""
+    address: str,
+    port: int,
+    method: str,
+    path: str,
+    timeout: float,
+    body: Any = None,
+    key: str = "",
+    limit: int = MAX_BODY,
 ) -> tuple[int, str]:
-    """One HTTP request: (status, body), or (0, '') when no answer came. `timeout` is for each wait on the socket."""
+    """One HTTP request: (status, body), or (0, '') when no whole answer came within `timeout` seconds.
+
+    A peer or a server that sends a byte now and then keeps nobody waiting for longer.
+    """
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     headers = {"Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
     payload = None
     if body is not None:
         payload, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+    late = threading.Event()
+    over = threading.Timer(timeout, _abort, [connection, late])
+    over.daemon = True
+    over.start()
     try:
         connection.request(method, path, payload, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read(MAX_BODY).decode("utf-8", "replace")
+        text = answer.read(limit).decode("utf-8", "replace")
+        return (0, "") if late.is_set() else (answer.status, text)
     except (OSError, http.client.HTTPException, ValueError):
         return 0, ""
     finally:
+        over.cancel()
         connection.close()
+
+
+def _abort(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    late.set()
+    if connection.sock is not None:
+        _shut(connection.sock)
 
 
 def accepts(address: str, port: int, timeout: float = 2.0) -> bool:
@@ -123,15 +152,18 @@ class HttpPeers:
         self._peers, self._port, self._timeout = dict(peers), port, timeout
         self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._peers)))
 
-    def _ask(self, address: str) -> Optional[Report]:
-        status, text = request(address, self._port, "GET", "/status", self._timeout)
+    def _ask(self, host: str) -> Optional[Report]:
+        status, text = request(
+            self._peers[host], self._port, "GET", "/status", self._timeout, limit=MAX_REPORT
+        )
         try:
-            return Report.from_json(json.loads(text)) if status == 200 else None
-        except ValueError:
+            report = Report.from_json(json.loads(text)) if status == 200 else None
+        except (ValueError, RecursionError):
             return None
+        return report if report is not None and report.host == host else None
 
     def __call__(self) -> Mapping[str, Optional[Report]]:
-        return dict(zip(self._peers, self._pool.map(self._ask, self._peers.values())))
+        return dict(zip(self._peers, self._pool.map(self._ask, self._peers)))
 
 
 IP_FREEBIND = 15
@@ -139,14 +171,48 @@ IP_FREEBIND = 15
 
 
 class StatusServer(ThreadingHTTPServer):
-    """Listens on an address that the machine does not have yet, or has lost with the cable."""
+    """Listens on an address that the machine does not have yet, or has lost with the cable.
+
+    Whoever can reach the port can ask; bounded in connections and in time, they cannot keep the watch from its work.
+    """
 
     daemon_threads = True
+    request_queue_size = CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, while one is free."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer within one deadline for everything."""
+        over = threading.Timer(EXCHANGE, _shut, [request])
+        over.daemon = True
+        over.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            over.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that broke off does not belong in the journal."""
 
     def server_bind(self) -> None:
         """Bind without asking whether the address is there."""
         self.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         super().server_bind()
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def serve_status(address: str, port: int, report: Callable[[], Report]) -> StatusServer:
@@ -222,9 +288,18 @@ def read_metrics(text: str) -> Metrics:
     """From Prometheus' text, summed over engines."""
     totals: dict[str, float] = {}
     for name, value in _SAMPLE.findall(text):
-        totals[name] = totals.get(name, 0.0) + float(value)
+        totals[name] = totals.get(name, 0.0) + _number(value)
     names = ("vllm:num_requests_running", "vllm:generation_tokens_total", "vllm:kv_cache_usage_perc")
     return Metrics(*(totals.get(name, 0.0) for name in names))
+
+
+def _number(text: str) -> float:
+    """A sample's value; 0 for what is not a number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 def key_from(env_file: str) -> Callable[[], str]:
@@ -250,14 +325,16 @@ class Memory:
         """What was saved; None when there is nothing that can be read."""
         try:
             return Report.from_json(json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def save(self, report: Report) -> None:
-        """Write the report, completely or not at all."""
+        """Write the report, completely or not at all, even when the power goes. Raises OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(report.as_json(), file)
+            file.flush()
+            os.fsync(handle)
         new.replace(self._path)

@@ -70,6 +70,7 @@ class Watch:
         self._began = clock()
         self._ended_run = self.report.run
         self._reminded = 0.0
+        self._unsaved: Optional[float] = None
 
     def tick(self) -> None:
         """Check once, and act at most once."""
@@ -119,7 +120,7 @@ class Watch:
         joins = best.desired == UP and fresh and (mine.phase == NEW or best.phase in (HELD, STARTING))
         mine.generation, mine.desired, mine.reason = best.generation, best.desired, best.reason
         mine.failures, mine.restarts = list(best.failures), list(best.restarts)
-        self._pause(best.pause)
+        self._pause(min(best.pause, max(self.settings.backoff_limit, self.settings.boot_retry)))
         if joins:
             self._say(f"joins generation {mine.generation} of {best.host} with the run that has just begun")
             self._running(now, unit.run)
@@ -143,7 +144,7 @@ class Watch:
             self._running(now, unit.run)
         elif unit.down:
             self.report.phase, self.report.desired, self.report.run = STOPPED, DOWN, unit.run
-            self._save(self.report)
+            self._remember()
 
     def _while_stopped(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if unit.up and unit.run != self.report.run:
@@ -161,7 +162,7 @@ class Watch:
             return
         if self.report.phase == ENDING:
             self.report.phase = HELD
-            self._save(self.report)
+            self._remember()
         if now < self._hold_until:
             return
         missing = [host for host in self.settings.peers if peers.get(host) is None]
@@ -184,7 +185,7 @@ class Watch:
         mine = self.report
         if not mine.run and unit.run and unit.run != self._ended_run:
             mine.run = unit.run
-            self._save(mine)
+            self._remember()
         if not mine.run and unit.down and now - self._began > self.settings.start_grace:
             self._fault(unit, peers, "systemd did not start the unit")
             return
@@ -231,7 +232,7 @@ class Watch:
         elif mine.phase == STARTING and ready:
             mine.phase, mine.ready_at = READY, self._date()
             self._say(f"generation {mine.generation} is ready after {now - self._began:.0f} s")
-            self._save(mine)
+            self._remember()
         elif mine.phase == STARTING and now - self._began > self.settings.start_timeout:
             self._fault(unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
 
@@ -303,14 +304,26 @@ class Watch:
         self.report.phase = ENDING if phase == HELD and not unit.down else phase
         self.report.run = unit.run
         self._ended_run = unit.run
-        self._save(self.report)
+        self._remember()
         # systemd is stopping it already, and a second order would cancel the start of `systemctl restart`.
         ending = unit.active == "deactivating" and not hard
         if not unit.down and not ending:
             self._units.stop(hard)
 
+    def _remember(self) -> None:
+        """Keep the report on the disk; a disk that is full or read-only keeps nobody from acting."""
+        try:
+            self._save(self.report)
+        except OSError as error:
+            now = self._clock()
+            if self._unsaved is None or now - self._unsaved > REMINDER:
+                self._unsaved = now
+                self._say(
+                    f"cannot keep its state on the disk ({error.strerror or error}), and goes on without"
+                )
+
     def _running(self, now: float, run: str) -> None:
         self.report.phase, self.report.run = STARTING, run
         self._began, self._reminded = now, 0.0
         self._checks.reset(now)
-        self._save(self.report)
+        self._remember()
