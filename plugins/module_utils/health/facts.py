@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from types import MappingProxyType
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
 
 class Wanted(NamedTuple):
@@ -16,13 +16,9 @@ class Wanted(NamedTuple):
     port: int = 8000
     api_key: str = ""
     model: str = ""
-    model_path: str = ""
-    tensor_parallel_size: int = 1
     image_id: str = ""
-    moe_config_required: bool = True
+    moe_config_required: bool = False
     completion_timeout: float = 60.0
-    fp8_linear: str = "torch"
-    fp8_moe: str = "triton"
     restarts_before: int = -1
     serves: bool = True
     watch: str = ""
@@ -123,20 +119,31 @@ class Container(NamedTuple):
         """Whether it is a Ray worker, which runs no vLLM command of its own."""
         return self.arguments[:1] == ("ray",)
 
-    def option(self, name: str) -> str | None:
-        """The value of an option the server was started with; "" for a bare flag, None if it is absent."""
+    @property
+    def words(self) -> list[str]:
+        """The arguments that the server was started with, those of VLLM_EXTRA_ARGS among them."""
         try:
-            words = [*self.arguments, *shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))]
+            return [*self.arguments, *shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))]
         except ValueError:
-            words = list(self.arguments)
-        value: str | None = None
-        for index, word in enumerate(words):
-            key, equals, inline = word.partition("=")
-            if key.replace("_", "-") != name:
-                continue
-            following = words[index + 1] if index + 1 < len(words) else ""
-            value = inline if equals else ("" if following.startswith("-") else following)
-        return value
+            return list(self.arguments)
+
+    def options(self) -> Iterator[tuple[str, str]]:
+        """(name, value) of each option, the name with dashes; the value of a bare flag is ""."""
+        words = self.words
+        for word, following in zip(words, [*words[1:], ""]):
+            name, equals, inline = word.partition("=")
+            if name.startswith("-"):
+                value = inline if equals else "" if following.startswith("-") else following
+                yield name.replace("_", "-"), value
+
+    def option(self, name: str) -> str | None:
+        """The last value of an option; "" for a bare flag, None if it is absent."""
+        return next((value for key, value in reversed(list(self.options())) if key == name), None)
+
+    @property
+    def forwards(self) -> bool:
+        """Whether its processes' lines may be in another container's log: Ray brings them to the head."""
+        return self.runs_ray or self.option("--distributed-executor-backend") == "ray"
 
 
 def _restarts(count: int) -> str:

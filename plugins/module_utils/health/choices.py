@@ -1,0 +1,76 @@
+"""What a user chose by an option, and layers that hold something else than the routes give without anybody's choice."""
+
+from __future__ import annotations
+
+import re
+from typing import Mapping, Pattern
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.record import Layers, Record, Records
+
+ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
+    "linear": ("VLLM_TEST_FORCE_FP8_MARLIN", "VLLM_BATCH_INVARIANT"),
+    "moe": (
+        "VLLM_USE_DEEP_GEMM",
+        "VLLM_MOE_USE_DEEP_GEMM",
+        "VLLM_USE_FLASHINFER_MOE_FP8",
+        "VLLM_FLASHINFER_MOE_BACKEND",
+        "VLLM_TEST_FORCE_FP8_MARLIN",
+    ),
+}
+"""Variables by which vLLM 0.14 to 0.33 lets a user choose before the patched function is asked."""
+
+_FOREIGN: Mapping[str, Pattern[str]] = {
+    "linear": re.compile(r"(?!\w*Torch)\w*FP8ScaledMMLinearKernel"),
+    "moe": re.compile(r"Fp8MoeBackend\.\w*(?:CUTLASS|FLASHINFER|MARLIN|HUMMING)\w*"),
+}
+"""Kernels and backends of per-tensor and per-channel FP8 layers, of FP8 experts, that are not those of a route."""
+
+_MX = re.compile(r"mx", re.IGNORECASE)
+"""MXFP8 experts have the same list of backends, and the patch leaves them alone."""
+
+_LEFT_TO_VLLM = {"auto", "explicit", "block-scaled", "other capability", "not CUDA", "unsupported"}
+
+
+def explicit_choice(container: Container, kind: str) -> str:
+    """The option or variable by which a user may have chosen the backend of a layer kind; "" if there is none."""
+    for name, value in container.options():
+        if name == f"--{kind}-backend" and value not in ("", "auto"):
+            return f"{name} {value}"
+        sets = name == "--kernel-config" and f"{kind}_backend" in value.replace("-", "_")
+        if sets or name.startswith(f"--kernel-config.{kind}-backend"):
+            return f"{name} {value}"
+        if name == "--config":
+            return f"{name} {value}, which may set it"
+    return next((name for name in ENVIRONMENT[kind] if name in container.environment), "")
+
+
+def not_routed(container: Container, records: Records) -> list[str]:
+    """Layers of the model that hold another backend than the switch gives, although no decision and no user says so.
+
+    Layers of a draft model may have a backend of their own (--speculative-config).
+    """
+    found = []
+    for record in records.live:
+        for row in record.census or ():
+            held = (
+                [name for name in row.holds if _FOREIGN[row.kind].fullmatch(name)] if _is_judged(row) else []
+            )
+            if held and not _is_explained(record, row.kind) and not explicit_choice(container, row.kind):
+                switch = record.switches.get(row.kind, "unknown")
+                found.append(
+                    f"{row.number} {row.kind} layers ({row.method}) hold {', '.join(held)} although the switch says"
+                    f" {switch}, and no decision explains it"
+                )
+    return sorted(set(found))
+
+
+def _is_judged(row: Layers) -> bool:
+    return row.part == "target" and row.kind in _FOREIGN and not _MX.search(row.method)
+
+
+def _is_explained(record: Record, kind: str) -> bool:
+    """Whether the process left a layer of this kind to vLLM, and knows why."""
+    if record.switches.get(kind) == "auto":
+        return True
+    return any(row.layer == kind and row.why in _LEFT_TO_VLLM for row in record.decisions)
