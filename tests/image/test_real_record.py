@@ -49,9 +49,11 @@ PLUGIN = (
 
 @pytest.mark.parametrize("engine", [0, 1])
 def test_the_simulated_gb10_decides_in_the_process_that_serves(engine: int) -> None:
-    """The testbed's plugin: the record has the decisions of vLLM's functions and the census of the CPU that then serves."""
+    """The testbed's plugin: decisions of vLLM's own functions, and the census of the CPU that then serves."""
     separate = f"--env=VLLM_ENABLE_V1_MULTIPROCESSING={engine}"
-    result = images.result_of(images.vllm_cpu(), f"{PREPARE} && {PLUGIN}", "load_tiny.py gb10", *OPTIONS, separate)
+    result = images.result_of(
+        images.vllm_cpu(), f"{PREPARE} && {PLUGIN}", "load_tiny.py gb10", *OPTIONS, separate
+    )
     assert len(result["tokens"]) == 3
     (found,) = result["records"]
     assert found["errors"] == []
@@ -63,4 +65,7 @@ def test_the_simulated_gb10_decides_in_the_process_that_serves(engine: int) -> N
     assert [row["found"].rpartition("/")[2] for row in found["moe_configs"]] == [
         "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
     ]
-    assert {row["method"] for row in found["census"]} == {"UnquantizedLinearMethod", "UnquantizedFusedMoEMethod"}
+    assert {row["method"] for row in found["census"]} == {
+        "UnquantizedLinearMethod",
+        "UnquantizedFusedMoEMethod",
+    }

@@ -1,9 +1,9 @@
 """Let each of vLLM's workers choose for its model as it would on a GB10, on a machine without one: a plugin of vLLM.
 
-Before a worker loads the model for its CPU, vLLM's own functions choose the FP8 linear kernel and the FP8 MoE backend on a
-CUDA platform that reports capability 12.1 and "NVIDIA GB10", and look for the MoE configuration. Whatever they print and
-record (the markers and the record of a patched vLLM, "Using configuration from …") is theirs, in the process that serves:
-an unpatched vLLM, or one without the file, prints no such line. Afterwards the platform is the CPU again.
+Before a worker loads the model for its CPU, vLLM's own functions choose the FP8 linear kernel and the FP8 MoE backend
+on a CUDA platform that reports capability 12.1 and "NVIDIA GB10", and look for the MoE configuration. Whatever they print
+and record (the markers and the record of a patched vLLM, "Using configuration from …") is theirs, in the process that
+serves: an unpatched vLLM, or one without the file, prints no such line. Afterwards the platform is the CPU again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ def become_a_gb10() -> None:
     """Put a CUDA platform with a GB10's answers everywhere where a loaded vLLM module holds the current platform."""
     sys.modules["vllm._C_stable_libtorch"] = types.ModuleType("vllm._C_stable_libtorch")
     import torch
-    import vllm.platforms
     from vllm.platforms.cuda import CudaPlatformBase
     from vllm.platforms.interface import DeviceCapability
 
@@ -83,7 +82,9 @@ def take_platform(platform: Any) -> None:
 
 def caches() -> dict[int, tuple[Any, int]]:
     """The cached functions of all loaded vLLM modules, and how much each has kept."""
-    values = [v for n, m in list(sys.modules.items()) if n.startswith("vllm.") for v in list(vars(m).values())]
+    values = [
+        v for n, m in list(sys.modules.items()) if n.startswith("vllm.") for v in list(vars(m).values())
+    ]
     found = (value for value in values if isinstance(value, functools._lru_cache_wrapper))
     return {id(function): (function, function.cache_info().currsize) for function in found}
 
@@ -252,7 +253,11 @@ def register() -> None:
     @functools.wraps(load)
     def load_model(self: Any, *words: Any, **more: Any) -> Any:
         config = self.vllm_config
-        choose(config.model_config.model, config.model_config.revision, config.parallel_config.tensor_parallel_size)
+        choose(
+            config.model_config.model,
+            config.model_config.revision,
+            config.parallel_config.tensor_parallel_size,
+        )
         return load(self, *words, **more)
 
     Worker.load_model = load_model

@@ -26,6 +26,9 @@ _FOREIGN: Mapping[str, Pattern[str]] = {
 }
 """Kernels and backends of per-tensor and per-channel FP8 layers, of FP8 experts, that are not those of a route."""
 
+_KERNEL_CONFIG = re.compile(r"--kernel[-_]config[.= ](.*?)(?=\s--\w|$)")
+"""What --kernel-config sets, as JSON or by keys after a dot, up to the next option."""
+
 _MX = re.compile(r"mx", re.IGNORECASE)
 """MXFP8 experts have the same list of backends, and the patch leaves them alone."""
 
@@ -34,14 +37,16 @@ _LEFT_TO_VLLM = {"auto", "explicit", "block-scaled", "other capability", "not CU
 
 def explicit_choice(container: Container, kind: str) -> str:
     """The option or variable by which a user may have chosen the backend of a layer kind; "" if there is none."""
-    for name, value in container.options():
-        if name == f"--{kind}-backend" and value not in ("", "auto"):
-            return f"{name} {value}"
-        sets = name == "--kernel-config" and f"{kind}_backend" in value.replace("-", "_")
-        if sets or name.startswith(f"--kernel-config.{kind}-backend"):
-            return f"{name} {value}"
-        if name == "--config":
-            return f"{name} {value}, which may set it"
+    name = f"--{kind}-backend"
+    backend = container.option(name)
+    if backend not in (None, "", "auto"):
+        return f"{name} {backend}"
+    text = " ".join([*container.arguments, container.environment.get("VLLM_EXTRA_ARGS", "")])
+    for given in _KERNEL_CONFIG.findall(text):
+        if f"{kind}_backend" in given.replace("-", "_"):
+            return f"--kernel-config {given}"
+    if container.option("--config"):
+        return f"--config {container.option('--config')}, which may set it"
     return next((name for name in ENVIRONMENT[kind] if name in container.environment), "")
 
 

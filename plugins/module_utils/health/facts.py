@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from types import MappingProxyType
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 
 class Wanted(NamedTuple):
@@ -119,26 +119,20 @@ class Container(NamedTuple):
         """Whether it is a Ray worker, which runs no vLLM command of its own."""
         return self.arguments[:1] == ("ray",)
 
-    @property
-    def words(self) -> list[str]:
-        """The arguments that the server was started with, those of VLLM_EXTRA_ARGS among them."""
-        try:
-            return [*self.arguments, *shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))]
-        except ValueError:
-            return list(self.arguments)
-
-    def options(self) -> Iterator[tuple[str, str]]:
-        """(name, value) of each option, the name with dashes; the value of a bare flag is ""."""
-        words = self.words
-        for word, following in zip(words, [*words[1:], ""]):
-            name, equals, inline = word.partition("=")
-            if name.startswith("-"):
-                value = inline if equals else "" if following.startswith("-") else following
-                yield name.replace("_", "-"), value
-
     def option(self, name: str) -> str | None:
-        """The last value of an option; "" for a bare flag, None if it is absent."""
-        return next((value for key, value in reversed(list(self.options())) if key == name), None)
+        """The value of an option the server was started with; "" for a bare flag, None if it is absent."""
+        try:
+            words = [*self.arguments, *shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))]
+        except ValueError:
+            words = list(self.arguments)
+        value: str | None = None
+        for index, word in enumerate(words):
+            key, equals, inline = word.partition("=")
+            if key.replace("_", "-") != name:
+                continue
+            following = words[index + 1] if index + 1 < len(words) else ""
+            value = inline if equals else ("" if following.startswith("-") else following)
+        return value
 
     @property
     def forwards(self) -> bool:

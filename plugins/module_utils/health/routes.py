@@ -25,8 +25,10 @@ class Route(NamedTuple):
 
 
 def is_absent(reply: Reply) -> bool:
-    """Whether the server answers that it does not have this route."""
-    return reply.status in (404, 405, 501) or (reply.status == 400 and "does not support" in reply.body)
+    """Whether the server answers that it does not have this route; 404 also says that a model has another name."""
+    if reply.status == 404:
+        return "does not exist" not in reply.body
+    return reply.status in (405, 501) or (reply.status == 400 and "does not support" in reply.body)
 
 
 def _completion(model: str) -> Body:

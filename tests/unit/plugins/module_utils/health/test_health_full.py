@@ -328,6 +328,12 @@ def test_a_server_without_completions_is_proven_by_the_route_it_has(
     assert result["healthy"]
 
 
+def test_a_model_that_the_server_does_not_know_is_no_other_route(node: Any, vllm: Any) -> None:
+    vllm.behaviour.routes = {"/v1/completions": (404, {"error": "The model `qwen` does not exist."})}
+    row = full(node, vllm)["checks"][-1]
+    assert (row["status"], "does not exist" in row["found"]) == ("fail", True)
+
+
 def test_speech_is_sent_as_a_file(node: Any, vllm: Any) -> None:
     vllm.behaviour.routes = {"/v1/completions": ABSENT, **OTHERS["speech"][0]}
     full(node, vllm)

@@ -137,6 +137,11 @@ HEALTHY: list[tuple[Any, tuple[str, ...], Container]] = [
     (explicit_moe, ("linear",), container("--moe_backend=marlin")),
     (explicit_moe, ("linear",), container("--kernel-config", '{"moe_backend": "marlin"}')),
     (explicit_moe, ("linear",), container("--kernel-config.moe_backend", "marlin")),
+    (
+        explicit_moe,
+        ("linear",),
+        container(VLLM_EXTRA_ARGS='--kernel-config \'{"linear_backend_per_quant": {}, "moe_backend": "marlin"}\' --x'),
+    ),
     (explicit_moe, ("linear",), container(VLLM_EXTRA_ARGS="--moe-backend marlin")),
     (explicit_moe, ("linear",), container(VLLM_TEST_FORCE_FP8_MARLIN="1")),
     (explicit_moe, ("linear",), container("--config", "/models/serve.yaml")),
@@ -193,7 +198,7 @@ def test_a_selector_that_is_bypassed_after_patching_is_a_failure(name: str) -> N
 
 def test_a_backend_that_is_explicitly_auto_is_no_choice() -> None:
     made = BYPASSED["experts"]().record()
-    box = container("--moe-backend", "auto", "--kernel-config", '{"linear_backend": "torch"}')
+    box = container("--kernel-config", '{"linear_backend": "torch"}', "--moe-backend", "auto")
     assert judged(inside(entry(made)), log(("linear",)), box)["record"].status == "fail"
 
 
