@@ -1,9 +1,9 @@
 """Let each of vLLM's workers choose for its model as it would on a GB10, on a machine without one: a plugin of vLLM.
 
 Before a worker loads the model for its CPU, vLLM's own functions choose the FP8 linear kernel and the FP8 MoE backend
-on a CUDA platform that reports capability 12.1 and "NVIDIA GB10", and look for the MoE configuration. Whatever they print
-and record (the markers and the record of a patched vLLM, "Using configuration from …") is theirs, in the process that
-serves: an unpatched vLLM, or one without the file, prints no such line. Afterwards the platform is the CPU again.
+on a CUDA platform that reports capability 12.1 and "NVIDIA GB10", and look for the MoE configuration. Whatever they
+print and record (the markers and the record of a patched vLLM, "Using configuration from …") is theirs, in the process
+that serves: an unpatched vLLM, or one without the file, prints no such line. Afterwards the platform is the CPU again.
 """
 
 from __future__ import annotations

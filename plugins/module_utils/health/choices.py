@@ -21,10 +21,19 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
 """Variables by which vLLM 0.14 to 0.33 lets a user choose before the patched function is asked."""
 
 _FOREIGN: Mapping[str, Pattern[str]] = {
-    "linear": re.compile(r"(?!\w*Torch)\w*FP8ScaledMMLinearKernel"),
+    "linear": re.compile(r"(?:Cutlass|FlashInfer|B12x|Triton)\w*FP8ScaledMMLinearKernel"),
     "moe": re.compile(r"Fp8MoeBackend\.\w*(?:CUTLASS|FLASHINFER|MARLIN|HUMMING)\w*"),
 }
-"""Kernels and backends of per-tensor and per-channel FP8 layers, of FP8 experts, that are not those of a route."""
+"""Kernels of per-tensor and per-channel FP8 layers, backends of FP8 experts, that are not those of a route.
+
+Marlin's and Humming's kernels are also those of layers with 16-bit activations and of block-scaled ones.
+"""
+
+_ROUTED: Mapping[str, Pattern[str]] = {
+    "linear": re.compile(r"\w*Torch\w*FP8ScaledMMLinearKernel"),
+    "moe": re.compile(r"Fp8MoeBackend\.(?:BATCHED_)?TRITON|\w*Triton\w*Experts\w*"),
+}
+"""What a route gives."""
 
 _KERNEL_CONFIG = re.compile(r"--kernel[-_]config[.= ](.*?)(?=\s--\w|$)")
 """What --kernel-config sets, as JSON or by keys after a dot, up to the next option."""
@@ -68,6 +77,25 @@ def not_routed(container: Container, records: Records) -> list[str]:
                     f" {switch}, and no decision explains it"
                 )
     return sorted(set(found))
+
+
+def unknown_layers(container: Container, records: Records) -> list[str]:
+    """FP8 layers of the model that nobody decided about, with kernels that are neither a route's nor known others."""
+    found = set()
+    for record in records.live:
+        decided = {row.layer for row in record.decisions}
+        for row in record.census or ():
+            if not _is_judged(row) or "fp8" not in row.method.lower() or row.kind in decided:
+                continue
+            known = any(_ROUTED[row.kind].fullmatch(name) or "Block" in name for name in row.holds)
+            if (
+                not known
+                and record.switches.get(row.kind) != "auto"
+                and not explicit_choice(container, row.kind)
+            ):
+                holds = ", ".join(row.holds) or "nothing that is known"
+                found.add(f"{row.number} {row.kind} layers ({row.method}) hold {holds}")
+    return sorted(found)
 
 
 def _is_judged(row: Layers) -> bool:

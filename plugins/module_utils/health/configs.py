@@ -37,7 +37,7 @@ def config_file_check(inside: Inside) -> Finding:
     """Whether the image has the MoE config that it ships where its documentation says."""
     check = Check("", "moe_config_file")
     if inside.manifest.error:
-        return check.skipped("not checked: this is no image of this project")
+        return check.skipped("not checked: this is not an image of this project")
     if SHIPPED in inside.shipped:
         return check.passed(f"{CONFIGS}/{SHIPPED}")
     return check.failed(f"the image lacks {SHIPPED} in {CONFIGS}", remedy=REBUILD)

@@ -34,7 +34,7 @@ class Reply(NamedTuple):
 
 
 class Upload(NamedTuple):
-    """A body that is no JSON."""
+    """A body that is not JSON."""
 
     content: bytes
     content_type: str

@@ -1,7 +1,7 @@
 """Checks of the routing patch and the MoE config: the records of vLLM's processes, their markers, the policy. Pure.
 
 Nothing is predicted from a model's config.json. What was decided is in the records; the markers must be in the log for
-exactly the routes that were taken; what neither shows is unknown, and unknown is no failure.
+exactly the routes that were taken; what neither shows is unknown, and the unknown never fails.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.choices import explicit_choice, not_routed
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.choices import (
+    explicit_choice,
+    not_routed,
+    unknown_layers,
+)
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.configs import (
     config_file_check,
     config_in_log_check,
@@ -118,12 +122,15 @@ def record_check(container: Container, records: Records) -> Finding:
     strange = not_routed(container, records)
     if strange:
         return check.failed("; ".join(strange), remedy=BYPASSED)
-    if records.errors or not records.counted:
-        found = "; ".join(records.errors[:3]) or "no process has counted the layers that it loaded"
-        if records.errors or container.option("--worker-cls"):
-            remedy = "Nothing is known to be wrong; report this with the version of vLLM."
-            return check.warned(f"the records are not complete: {found}", remedy=remedy)
-        return check.failed(found, remedy=BYPASSED)
+    remedy = "Nothing is known to be wrong; report this with the version of vLLM."
+    if not records.counted and not records.errors and not container.option("--worker-cls"):
+        return check.failed("no process has counted the layers that it loaded", remedy=BYPASSED)
+    if records.errors or not records.census:
+        found = "; ".join(records.errors[:3]) or "no layers were counted"
+        return check.warned(f"the records are not complete: {found}", remedy=remedy)
+    unknown = unknown_layers(container, records)
+    if unknown:
+        return check.warned(f"nobody decided about some layers: {'; '.join(unknown)}", remedy=remedy)
     return check.passed(decided_text(container, records))
 
 

@@ -222,7 +222,7 @@ def is_answer(status: int, text: str) -> bool:
     """Whether a request for a token was answered: by a token, or by a server whose model has no completions.
 
     vLLM says 404 then, in older releases 400 or 501; nothing more can be known here of such a server. It also says 404
-    of a name that is not served, and that is no answer.
+    of a name that is not served, and that does not count.
     """
     if status == 200:
         return '"choices"' in text

@@ -106,6 +106,20 @@ def mxfp8(tmp: Path) -> Process:
                            experts("MARLIN", "ModelOptMxFp8FusedMoE", "MarlinExperts"))  # fmt: skip
 
 
+def weights_only(tmp: Path) -> Process:
+    """FP8 weights with 16-bit activations: another list of kernels."""
+    return (
+        Process()
+        .asks_linear(others=True)
+        .loads(linear("MarlinFP8ScaledMMLinearKernel", "CompressedTensorsW8A16Fp8"))
+    )
+
+
+def experts_with_lora(tmp: Path) -> Process:
+    """vLLM takes Triton for LoRA before it asks."""
+    return Process().loads(experts("TRITON"))
+
+
 def embedding(tmp: Path) -> Process:
     return Process().loads(linear("", "UnquantizedLinearMethod"))
 
@@ -148,6 +162,8 @@ HEALTHY: list[tuple[Any, tuple[str, ...], Container]] = [
     (explicit_linear, (), container("--linear-backend", "cutlass")),
     (mixed_formats, ("linear",), container()),
     (mxfp8, (), container()),
+    (weights_only, (), container()),
+    (experts_with_lora, (), container("--enable-lora")),
     (embedding, (), container("--runner", "pooling")),
     (draft_of_another_backend, BOTH, container("--speculative-config", "{}")),
     (experts_that_triton_cannot_take, (), container()),
@@ -267,6 +283,28 @@ def test_a_worker_that_is_not_counted_is_a_failure_unless_somebody_knows_why(tmp
     assert judged(inside(entry(made)), log(("linear",)), box)["record"].status == "warn"
     made["errors"] = ["loaded: AttributeError: no model"]
     assert judged(inside(entry(made)), log(("linear",)))["record"].status == "warn"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        linear("SomeFutureFP8Kernel", "Fp8LinearMethod"),
+        linear("", "FBGEMMFp8LinearMethod"),
+        experts("DEEPGEMM", classes="DeepGemmExperts"),
+        experts("X", "CompressedTensorsW4A8Fp8MoEMethod", "CutlassExpertsW4A8Fp8", "OtherBackend"),
+    ],
+    ids=lambda layer: type(layer.quant_method).__name__,
+)
+def test_layers_that_nobody_knows_are_unknown_and_no_failure(layer: Any) -> None:
+    rows = judged(inside(entry(Process().loads(layer).record())), log())
+    assert rows["record"].status == "warn"
+    assert "nobody decided about some layers: 1 " in rows["record"].found
+    assert "fail" not in statuses(rows)
+
+
+def test_a_census_that_saw_nothing_is_unknown() -> None:
+    rows = judged(inside(entry(Process().loads(object()).record())), log())
+    assert rows["record"].status == "warn"
 
 
 def test_an_image_without_a_recorder_is_judged_by_its_log_and_never_by_a_guess() -> None:
