@@ -256,6 +256,16 @@ def test_a_worker_takes_the_census(version: str, tree: Tree, records: Path) -> N
     assert (census[1]["experts"], census[1]["intermediate"]) == (512, 256)
 
 
+@pytest.mark.parametrize("name", ["drafter", "speculator"])
+def test_both_runners_of_vllm_have_their_draft_model_counted(name: str, records: Path) -> None:
+    """vLLM 0.32 and 0.33 take the second one, whose draft model is the speculator's, wherever there is Triton."""
+    part = types.SimpleNamespace(model=Model(linear(CUTLASS, "Fp8LinearMethod")))
+    record.loaded(types.SimpleNamespace(model=Model(linear(TORCH)), **{name: part}))
+    assert [row["part"] for row in read(records)["census"]] == ["target", "draft"]
+    record.loaded(types.SimpleNamespace(model=Model(linear(TORCH)), **{name: None}))
+    assert [row["part"] for row in read(records)["census"]] == ["target"]
+
+
 def test_alike_layers_are_counted_in_the_census() -> None:
     rows = record.layers(Model(*[linear("TorchKernel") for _ in range(48)], object()), "target")
     assert [row["count"] for row in rows] == [48]

@@ -224,7 +224,9 @@ def loaded(runner: Any) -> None:
     record = current()
     record["process"] = _process()
     rows: list[dict[str, Any]] = []
-    for part, holder in (("target", runner), ("draft", getattr(runner, "drafter", None))):
+    # The first runner of V1 calls the part that drafts a drafter, the second one a speculator.
+    draft = getattr(runner, "drafter", None) or getattr(runner, "speculator", None)
+    for part, holder in (("target", runner), ("draft", draft)):
         model = getattr(holder, "model", None)
         if not hasattr(model, "named_modules"):
             continue

@@ -43,16 +43,16 @@ def config_file_check(inside: Inside) -> Finding:
     return check.failed(f"the image lacks {SHIPPED} in {CONFIGS}", remedy=REBUILD)
 
 
-def config_loaded_check(inside: Inside, required: bool) -> Finding:
+def config_loaded_check(container: Container, inside: Inside, required: bool) -> Finding:
     """Whether the MoE configs that the layers asked for were found, after the records."""
     if not inside.records.live:
         return LOADED.skipped("not checked: there is no record of what was asked for")
-    return _judged(asked_in(inside.records), inside, required)
+    return _judged(asked_in(inside.records, _drafts(container)), inside, required)
 
 
 def config_in_log_check(container: Container, inside: Inside, log: KnownLog, required: bool) -> Finding:
     """The same for an image without records, after the log."""
-    part = "unknown" if container.option("--speculative-config") is not None else "target"
+    part = "unknown" if _drafts(container) else "target"
     asked = [Asked(os.path.basename(path), path, part) for path in log.facts.config_loaded]
     asked += [Asked(file, "", part) for file in _FILE.findall(log.facts.default_config or "")[:1]]
     if not asked and log.origin not in ("journal", "docker"):
@@ -60,16 +60,20 @@ def config_in_log_check(container: Container, inside: Inside, log: KnownLog, req
     return _judged(asked, inside, required)
 
 
-def asked_in(records: Records) -> list[Asked]:
+def _drafts(container: Container) -> bool:
+    return any(container.option(name) is not None for name in ("--speculative-config", "-sc"))
+
+
+def asked_in(records: Records, drafts: bool) -> list[Asked]:
     """What the living processes asked for, each file once."""
     rows = {(lookup.file, lookup.found) for record in records.live for lookup in record.moe_configs}
-    return [Asked(file, found, part_of(file, records)) for file, found in sorted(rows)]
+    return [Asked(file, found, part_of(file, records, drafts)) for file, found in sorted(rows)]
 
 
-def part_of(file: str, records: Records) -> str:
-    """Which part of the model asked: its own, unless the census has experts of this shape in the draft model only."""
+def part_of(file: str, records: Records, drafts: bool) -> str:
+    """Which part of the model asked: with a draft model, the one that has experts of this shape."""
     experts = [row for row in records.census if row.kind == "moe"]
-    if records.counted and all(row.part == "target" for row in experts):
+    if records.counted and not drafts and all(row.part == "target" for row in experts):
         return "target"
     match = _SHAPE.match(file)
     shape = (int(match[1]), int(match[2])) if match else None

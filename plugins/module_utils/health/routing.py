@@ -69,7 +69,7 @@ def routing_checks(container: Container, inside: Inside, log: KnownLog, required
         recorded = [
             record_check(container, inside.records),
             markers_check(container, inside.records, log),
-            config_loaded_check(inside, required),
+            config_loaded_check(container, inside, required),
         ]
     else:
         recorded = [

@@ -31,7 +31,7 @@ def told(*records: Any, **given: Any) -> Inside:
 def checked(file: str, found: bool, tmp: Path, required: bool = False, **given: Any) -> Finding:
     """One process with experts of SHAPE asked for `file`."""
     made = Process().looks_for(file, found, tmp).loads(experts("TRITON", shape=SHAPE))
-    return config_loaded_check(told(made.record(), **given), required)
+    return config_loaded_check(Container(), told(made.record(), **given), required)
 
 
 def test_the_shipped_file_is_asserted_whatever_the_model() -> None:
@@ -73,7 +73,7 @@ def test_the_model_that_the_shipped_file_is_for_must_have_it(tmp_path: Path) -> 
 def test_a_draft_layer_never_makes_a_server_unhealthy(required: bool, tmp_path: Path) -> None:
     made = Process().looks_for(SHIPPED, True, tmp_path).looks_for(OTHER, False, tmp_path)
     made.loads(experts("TRITON", shape=(512, 512)), draft=[experts("TRITON", shape=SHAPE)])
-    row = config_loaded_check(told(made.record()), required)
+    row = config_loaded_check(Container(), told(made.record()), required)
     assert row.status == "warn"
     assert f"{OTHER} (of the draft model)" in row.found
 
@@ -81,20 +81,28 @@ def test_a_draft_layer_never_makes_a_server_unhealthy(required: bool, tmp_path: 
 def test_a_shape_that_both_have_is_the_models_own(tmp_path: Path) -> None:
     made = Process().looks_for(OTHER, False, tmp_path)
     made.loads(experts("TRITON", shape=SHAPE), draft=[experts("TRITON", shape=SHAPE)])
-    assert config_loaded_check(told(made.record()), True).status == "fail"
+    assert config_loaded_check(Container(), told(made.record()), True).status == "fail"
 
 
 def test_a_shape_that_neither_has_is_unknown_and_no_failure(tmp_path: Path) -> None:
     made = Process().looks_for(OTHER, False, tmp_path)
     made.loads(experts("TRITON", shape=(8, 64)), draft=[experts("TRITON", shape=(4, 64))])
-    row = config_loaded_check(told(made.record()), True)
+    row = config_loaded_check(Container(), told(made.record()), True)
     assert row.status == "warn"
     assert "unknown part" in row.found
 
 
+def test_a_draft_model_that_was_not_counted_is_not_taken_for_the_model(tmp_path: Path) -> None:
+    box = Container(arguments=("serve", "--speculative-config", '{"method": "mtp"}'))
+    made = Process().looks_for(OTHER, False, tmp_path).loads(experts("TRITON", shape=(512, 512)))
+    assert config_loaded_check(box, told(made.record()), True).status == "warn"
+    made = Process().looks_for(OTHER, False, tmp_path).loads(experts("TRITON", shape=SHAPE))
+    assert config_loaded_check(box, told(made.record()), True).status == "fail"
+
+
 def test_no_layer_asked(tmp_path: Path) -> None:
     made = Process().loads(experts("FLASHINFER_CUTLASS", enum="UnquantizedMoeBackend"))
-    assert config_loaded_check(told(made.record()), True).status == "skip"
+    assert config_loaded_check(Container(), told(made.record()), True).status == "skip"
 
 
 def log(origin: str = "journal", **given: Any) -> KnownLog:
