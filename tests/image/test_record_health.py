@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import types
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing impo
 from sm121_patch import engine, record
 
 from helpers import vllm_sources
-from helpers.records import Model, experts, inside, linear
+from helpers.records import Model, entry, experts, inside, linear
 from helpers.selectors import BLOCK, PER_CHANNEL, Tree, choose_linear, choose_moe, patched
 from helpers.stub_vllm import Platform, World
 
@@ -33,31 +32,33 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Server:
-    """A container: the tree that it serves from, its processes, each choice one of its own, and its log."""
+    """A container: the tree that it serves from, its process, and its log.
+
+    Each choice runs in a module of its own (helpers/stub_vllm.py); a real process has them all in one record.
+    """
 
     def __init__(self, root: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.manifest = (root.parent / "manifest.json").read_text(encoding="utf-8")
         self.folder = folder
         self.capture = capture
-        self.entries: list[dict[str, Any]] = []
+        self.record: dict[str, Any] = {"decisions": []}
 
     def keep(self) -> None:
-        """The process that has just chosen goes on."""
+        """Add what was just recorded to the record of the process."""
         for file in self.folder.glob("record-*.json"):
-            text = file.read_text(encoding="utf-8")
-            born = json.loads(text)["born"]
-            self.entries.append({"pid": os.getpid(), "born": born, "text": text})
+            content = json.loads(file.read_text(encoding="utf-8"))
+            self.record = {**content, "decisions": self.record["decisions"] + content["decisions"]}
             file.unlink()
 
     def loads(self, *modules: Any) -> None:
-        """A worker counts its layers."""
+        """The worker counts its layers."""
         record._record.clear()
         record.loaded(types.SimpleNamespace(model=Model(*modules)))
         self.keep()
 
     def judged(self, *words: str) -> dict[str, str]:
         """Check -> status, with the log that the processes have printed."""
-        told = {**inside(*self.entries), "manifest": {"text": self.manifest}}
+        told = {**inside(entry(self.record)), "manifest": {"text": self.manifest}}
         log = KnownLog(read_log(self.capture.readouterr().out), "journal")
         rows = routing_checks(Container(arguments=words), parse_inside(json.dumps(told), ""), log, False)
         return {row.check: row.status for row in rows}
