@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,21 @@ def test_the_recorder_and_the_reader_agree_on_the_start_of_a_process(made: dict[
 
 def test_the_source_is_short_enough_for_an_argument() -> None:
     assert len(Path(inside_module.__file__).read_bytes()) < 32_000
+
+
+def test_the_source_is_found_in_a_zip_file_too(tmp_path: Path) -> None:
+    """Ansible ships a module as one, so there is no file on the node whose text could be read."""
+    package = "ansible_collections/dgx_vllm/spark/plugins/module_utils/health"
+    with zipfile.ZipFile(tmp_path / "payload.zip", "w") as archive:
+        for depth in range(1, package.count("/") + 2):
+            archive.writestr("/".join([*package.split("/")[:depth], "__init__.py"]), "")
+        archive.write(str(inside_module.__file__), f"{package}/inside.py")
+    code = f"import inspect; from {package.replace('/', '.')} import inside; print(len(inspect.getsource(inside)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(tmp_path / "payload.zip")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == len(Path(inside_module.__file__).read_text(encoding="utf-8"))
