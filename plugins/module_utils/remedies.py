@@ -33,7 +33,6 @@ class Entry(NamedTuple):
     remedy: str
 
 
-MARKERS_MISSING = "markers_missing"
 CUTLASS = "cutlass_fp8"
 DEFAULT_MOE_CONFIG = "default_moe_config"
 
@@ -245,8 +244,7 @@ TABLE: tuple[Entry, ...] = (
         DEFAULT_MOE_CONFIG,
         r"Using default MoE config",
         "vLLM found no tuned MoE config for this model's shape and uses its slower default.",
-        "Put the file that the line names into the image or into dgx_vllm_tuned_config_dir "
-        " (`python3 -m moe_config name` in the image prints the file name for this model).",
+        "Measure the file that the line names with playbooks/tune.yml, or put it into dgx_vllm_tuned_config_dir.",
     ),
     _entry(
         "engine_failed",
@@ -255,16 +253,6 @@ TABLE: tuple[Entry, ...] = (
         "The cause is above this line in the log: journalctl -u dgx-vllm.service.",
     ),
 )
-
-ABSENT = {
-    MARKERS_MISSING: Cause(
-        MARKERS_MISSING,
-        "A marker line that this model should print is missing: the routing patch is not in effect.",
-        REBUILD,
-        "",
-    ),
-}
-"""Causes that show by what a log lacks, so that no pattern can find them."""
 
 
 def explain(text: str) -> list[Cause]:
@@ -287,8 +275,6 @@ def root_error(text: str) -> str:
 
 def remedy_of(name: str) -> str:
     """The remedy of an entry by its id; KeyError for an unknown one."""
-    if name in ABSENT:
-        return ABSENT[name].remedy
     for entry in TABLE:
         if entry.id == name:
             return entry.remedy

@@ -8,8 +8,11 @@ module: dgx_vllm_health
 short_description: Wait for a vLLM service and check that it really serves
 version_added: 0.1.0
 description:
-  - Waits until the service answers, then checks the unit, the container's image, the patch manifest, the marker lines,
-    the MoE config, the server's endpoints and a completion, and returns one finding with its remedy per check.
+  - Waits until the service answers, then checks the unit, the container's image, the patch manifest, the records of
+    what vLLM's processes decided, the marker lines, the MoE configs and the server's endpoints, and has the server work
+    once. Returns one finding with its remedy per check.
+  - Nothing is predicted from the model. An image without records is judged by its log alone; what cannot be known then
+    is a skip.
   - While it waits, it prints how far the server is. It ends as soon as the unit has failed, not at the timeout.
   - Reads only. The node needs its system Python (3.9 or newer), systemd and Docker.
   - In check mode it does not wait and never fails; a missing unit is a skip.
@@ -43,39 +46,25 @@ options:
     type: str
     default: ""
   model:
-    description: The served name that must be listed and must complete a prompt. If empty, the first one listed.
+    description: The served name that must be listed and must answer. If empty, the first one listed.
     type: str
     default: ""
-  model_path:
-    description: The model as the container sees it, a directory or a hub ID. If empty, C(MODEL) of the container.
-    type: str
-    default: ""
-  tensor_parallel_size:
-    description: Number of GPUs that one copy of the model is spread over. It is part of the MoE config's name.
-    type: int
-    default: 1
   image_id:
     description: The image ID that the container must run, V(sha256:...). If empty, any.
     type: str
     default: ""
   moe_config_required:
-    description: Whether a missing or unused MoE config is a failure or only a warning.
+    description:
+      - Whether any MoE config that the model asked for and did not find is a failure.
+      - With V(false) it is one only if the file is there, or if it is the one that the image ships.
     type: bool
-    default: true
+    default: false
   completion_timeout:
-    description: Seconds within which a completion of eight tokens must be answered.
+    description: >-
+      Seconds within which a completion of eight tokens must be answered, or a small request to the first other route
+      that the server has (embeddings, rerank, classification, pooling, transcription).
     type: float
     default: 60
-  fp8_linear:
-    description: The switch of the FP8 linear route. With V(auto) its marker is not expected.
-    type: str
-    choices: [torch, auto]
-    default: torch
-  fp8_moe:
-    description: The switch of the FP8 MoE route. With V(auto) its marker is not expected.
-    type: str
-    choices: [triton, auto]
-    default: triton
   serves:
     description: Whether this node has the API. In a replica only the head has it; the other nodes skip the requests.
     type: bool
@@ -93,8 +82,8 @@ options:
     default: dgx-vllm-watch.service
   evidence:
     description:
-      - The RV(evidence) of an earlier healthy check. It replaces the start of this run's log if the journal no longer
-        has it, and only for the same run of the unit.
+      - The RV(evidence) of an earlier healthy check. Its markers stand for the start of this run's log if the journal
+        no longer has it, and only for the same run of the unit.
     type: dict
     default: {}
   mode:
@@ -135,7 +124,6 @@ EXAMPLES = r"""
 - name: Wait for the server and check it
   dgx_vllm.spark.dgx_vllm_health:
     port: 8000
-    model_path: Qwen/Qwen3-Next-80B-A3B-Instruct-FP8-Dynamic
     timeout: 1800
 
 - name: Report only
@@ -150,7 +138,8 @@ healthy:
   type: bool
   returned: always
 ready:
-  description: Whether the server answers C(/health) and its log says that it serves.
+  description: >-
+    Whether the server answers C(/health), or, on a node without an API, the watch says that the replica serves.
   type: bool
   returned: always
 failed_unit:
@@ -206,7 +195,7 @@ log_tail:
   elements: str
   returned: always
 evidence:
-  description: What this run's log showed, for O(evidence) of a later check; empty unless healthy.
+  description: The markers in this run's log, for O(evidence) of a later check; empty unless healthy.
   type: dict
   returned: always
 """
@@ -228,13 +217,9 @@ def argument_spec() -> dict[str, Any]:
         "api_key": {"type": "str", "default": "", "no_log": True},
         "api_key_file": {"type": "str", "default": "", "no_log": False},
         "model": {"type": "str", "default": ""},
-        "model_path": {"type": "str", "default": ""},
-        "tensor_parallel_size": {"type": "int", "default": 1},
         "image_id": {"type": "str", "default": ""},
-        "moe_config_required": {"type": "bool", "default": True},
+        "moe_config_required": {"type": "bool", "default": False},
         "completion_timeout": {"type": "float", "default": 60},
-        "fp8_linear": {"type": "str", "default": "torch", "choices": ["torch", "auto"]},
-        "fp8_moe": {"type": "str", "default": "triton", "choices": ["triton", "auto"]},
         "serves": {"type": "bool", "default": True},
         "watch": {"type": "str", "default": ""},
         "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},

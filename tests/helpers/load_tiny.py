@@ -16,18 +16,33 @@ MOE = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2,
     "moe_intermediate_size": 64, "decoder_sparse_step": 1, "norm_topk_prob": True, "mlp_only_layers": [],
 }  # fmt: skip
+FP8 = {
+    "quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": {"type": "float", "num_bits": 8, "strategy": "channel", "symmetric": True},
+        "input_activations": {"type": "float", "num_bits": 8, "strategy": "token", "dynamic": True},
+    }},
+}  # fmt: skip
+#: What config.json says, and what a CPU makes of it, as the simulated image does.
+KINDS = {
+    "dense": ({}, {}),
+    "moe": (MOE, {}),
+    "gb10": (
+        {**MOE, "num_experts": 512, "moe_intermediate_size": 512, "quantization_config": FP8},
+        {"quantization_config": None, "num_experts": 8, "moe_intermediate_size": 64},
+    ),
+}  # fmt: skip
 
 if __name__ == "__main__":
     place = Path("/tmp/model")
     place.mkdir()
-    config = {**DENSE, **(MOE if sys.argv[1] == "moe" else {})}
-    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    more, overrides = KINDS[sys.argv[1]]
+    (place / "config.json").write_text(json.dumps({**DENSE, **more}), encoding="utf-8")
 
     from vllm import LLM, SamplingParams
 
     engine = LLM(
         str(place), load_format="dummy", skip_tokenizer_init=True, max_model_len=128, enforce_eager=True,
-        dtype="bfloat16", max_num_seqs=2,
+        dtype="bfloat16", max_num_seqs=2, hf_overrides=overrides,
     )  # fmt: skip
     (answer,) = engine.generate(
         [{"prompt_token_ids": [1, 2, 3]}], SamplingParams(max_tokens=3, detokenize=False)

@@ -15,6 +15,7 @@ import pytest
 from sm121_patch import PATCH_VERSION, record, runtime
 
 from helpers import vllm_sources
+from helpers.records import CUTLASS, TORCH, Model, experts, linear, vllm_class
 from helpers.selectors import BLOCK, PER_CHANNEL, PER_TENSOR, Tree, choose_linear, choose_moe, patched
 from helpers.stub_vllm import Platform, World
 
@@ -198,43 +199,6 @@ def test_moe_configs_are_recorded(version: str, tree: Tree, tmp_path: Path, reco
     assert rows[1]["searched"] == [str(tuned / "b.json"), str(own / "b.json")]
 
 
-def vllm_class(name: str, bases: tuple[type, ...] = (), module: str = "layers.x") -> type:
-    return type(name, bases, {"__module__": f"vllm.model_executor.{module}"})
-
-
-class Model:
-    """A model as torch shows it: modules by name."""
-
-    def __init__(self, *modules: Any) -> None:
-        self.modules = modules
-
-    def named_modules(self) -> Iterator[tuple[str, Any]]:
-        return iter([(str(number), module) for number, module in enumerate(self.modules)])
-
-
-def linear(kernel: str, scheme: bool) -> Any:
-    layer = vllm_class("QKVParallelLinear", (vllm_class("LinearBase"),))()
-    layer.quant_method = vllm_class("CompressedTensorsLinearMethod" if scheme else "Fp8LinearMethod")()
-    holder = layer.quant_method
-    if scheme:
-        holder = layer.scheme = vllm_class("CompressedTensorsW8A8Fp8")()
-    holder.fp8_linear = vllm_class(kernel, module="kernels.linear.scaled_mm.pytorch")()
-    return layer
-
-
-def experts(backend: str) -> Any:
-    layer = vllm_class("FusedMoE")()
-    layer.local_num_experts, layer.intermediate_size_per_partition = 512, 256
-    layer.quant_method = vllm_class("Fp8MoEMethod")()
-    layer.quant_method.layer = layer
-    layer.quant_method.fp8_backend = vllm_class("Fp8MoeBackend")()
-    layer.quant_method.fp8_backend.name = backend
-    layer.quant_method.moe_kernel = vllm_class("FusedMoEKernel")()
-    layer.quant_method.moe_kernel.impl = vllm_class("FusedMoEKernelModularImpl")()
-    layer.quant_method.moe_kernel.impl.fused_experts = vllm_class("TritonExperts")()
-    return layer
-
-
 @every_version
 @pytest.mark.usefixtures("installed")
 def test_a_worker_takes_the_census(version: str, tree: Tree, records: Path) -> None:
@@ -262,8 +226,8 @@ def test_a_worker_takes_the_census(version: str, tree: Tree, records: Path) -> N
         model_runner = types.SimpleNamespace(
             load_model=lambda **more: asked.append(more),
             get_model=lambda: None,
-            model=Model(linear("ChannelWiseTorchFP8ScaledMMLinearKernel", True), experts("TRITON")),
-            drafter=types.SimpleNamespace(model=Model(linear("CutlassFP8ScaledMMLinearKernel", False))),
+            model=Model(linear(TORCH), experts("TRITON")),
+            drafter=types.SimpleNamespace(model=Model(linear(CUTLASS, "Fp8LinearMethod"))),
         )
 
     space.update(
@@ -287,13 +251,23 @@ def test_a_worker_takes_the_census(version: str, tree: Tree, records: Path) -> N
         ("target", "moe", "Fp8MoEMethod", 1),
         ("draft", "linear", "Fp8LinearMethod", 1),
     ]
-    assert census[0]["holds"] == ["ChannelWiseTorchFP8ScaledMMLinearKernel"]
+    assert census[0]["holds"] == [TORCH]
     assert {"Fp8MoeBackend.TRITON", "TritonExperts"} <= set(census[1]["holds"])
     assert (census[1]["experts"], census[1]["intermediate"]) == (512, 256)
 
 
+@pytest.mark.parametrize("name", ["drafter", "speculator"])
+def test_both_runners_of_vllm_have_their_draft_model_counted(name: str, records: Path) -> None:
+    """vLLM 0.32 and 0.33 take the second one, whose draft model is the speculator's, wherever there is Triton."""
+    part = types.SimpleNamespace(model=Model(linear(CUTLASS, "Fp8LinearMethod")))
+    record.loaded(types.SimpleNamespace(model=Model(linear(TORCH)), **{name: part}))
+    assert [row["part"] for row in read(records)["census"]] == ["target", "draft"]
+    record.loaded(types.SimpleNamespace(model=Model(linear(TORCH)), **{name: None}))
+    assert [row["part"] for row in read(records)["census"]] == ["target"]
+
+
 def test_alike_layers_are_counted_in_the_census() -> None:
-    rows = record.layers(Model(*[linear("TorchKernel", True) for _ in range(48)], object()), "target")
+    rows = record.layers(Model(*[linear("TorchKernel") for _ in range(48)], object()), "target")
     assert [row["count"] for row in rows] == [48]
 
 

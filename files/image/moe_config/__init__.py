@@ -1,4 +1,4 @@
-"""Tuned Triton configurations for the MoE layers of a model: which file vLLM looks for, and where it is.
+"""Tuned Triton configurations for the MoE layers of a model: which file vLLM will probably look for, and where it is.
 
     python3 -m moe_config name --json --model DIR_OR_HF_ID --tp N [--ep N] [--device NVIDIA_GB10]
 

@@ -1,4 +1,7 @@
-"""name: the tuned file that vLLM will look for, where it is, and which markers the patch must print."""
+"""name: a forecast, from config.json alone, of the tuned file that vLLM will look for and of the markers it will print.
+
+vLLM may decide otherwise; what a running server did is in its record (sm121_patch/record.py).
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ def _file_for(model: Model, quant: Quantization, tp: int, ep: int, device: str) 
 
 
 def _markers(model: Model, quant: Quantization, options: argparse.Namespace) -> list[str]:
-    """The routes that must announce themselves: not those switched off or overruled by an explicit backend."""
+    """The routes that will probably announce themselves: not those switched off or overruled by an explicit backend."""
 
     def is_active(switch: str, backend: str) -> bool:
         return os.environ.get(switch, "").strip().lower() != "auto" and backend == "auto"

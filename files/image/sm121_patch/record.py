@@ -10,6 +10,8 @@ Environment:
 RECORD is a dictionary:
   version        of this format
   started        seconds since 1970 at which the record was begun; counts are written with the next new decision
+  born           start of the process in clock ticks since boot, from /proc/self/stat: together with the pid it tells a
+                 process from a later one; null if unknown
   pid, patch_version, process (its name), switches ({"linear", "moe"}: value of the switch), capability ([major, minor]
                  as the routes see it, null until one had to ask), assumed (true when it was told, not asked)
   decisions      [{layer: linear|moe, why, chosen, detail, count}]; `why` is routed, auto (switched off), explicit,
@@ -63,6 +65,7 @@ def _new() -> dict[str, Any]:
     return {
         "version": VERSION,
         "pid": os.getpid(),
+        "born": _born(),
         "patch_version": PATCH_VERSION,
         "process": "",
         "started": time.time(),
@@ -77,6 +80,13 @@ def _new() -> dict[str, Any]:
         "census": None,
         "errors": [],
     }
+
+
+def _born() -> int | None:
+    try:
+        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def current() -> dict[str, Any]:
@@ -214,7 +224,9 @@ def loaded(runner: Any) -> None:
     record = current()
     record["process"] = _process()
     rows: list[dict[str, Any]] = []
-    for part, holder in (("target", runner), ("draft", getattr(runner, "drafter", None))):
+    # The first runner of V1 calls the part that drafts a drafter, the second one a speculator.
+    draft = getattr(runner, "drafter", None) or getattr(runner, "speculator", None)
+    for part, holder in (("target", runner), ("draft", draft)):
         model = getattr(holder, "model", None)
         if not hasattr(model, "named_modules"):
             continue

@@ -68,6 +68,15 @@ def test_vllm_printed_the_marker(log: str, marker: str) -> None:
     assert log.count(marker) == 1
 
 
+def test_the_process_that_serves_recorded_what_it_decided(host: Any) -> None:
+    files = host.check_output("docker exec dgx-vllm sh -c 'ls /tmp/dgx-vllm/record-*.json'").split()
+    records = [json.loads(host.check_output(f"docker exec dgx-vllm cat {file}")) for file in files]
+    decisions = {(row["layer"], row["why"]) for record in records for row in record["decisions"]}
+    assert decisions == {("linear", "routed"), ("moe", "routed")}
+    assert any(record["census"] for record in records)
+    assert not [error for record in records for error in record["errors"]]
+
+
 def test_moe_config_is_there_and_loaded(host: Any, log: str) -> None:
     listing = host.check_output(f"docker exec dgx-vllm ls {CONFIGS}")
     assert "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json" in listing.splitlines()

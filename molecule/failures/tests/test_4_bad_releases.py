@@ -24,19 +24,23 @@ class BadRelease:
 
 BAD = {
     "unpatched image": BadRelease(
-        ("manifest:", "markers: the log lacks: [vLLM SM_121] Detected GB10 (SM_121) - using",
+        ("manifest: the image has no readable patch manifest",
          "Build or pull an image whose manifest says patched or upstream"),
         {"image": f"{REGISTRY}/dgx-vllm:unpatched"},
     ),
     "MoE config missing": BadRelease(
-        (f"moe_config_file: {CONFIG} is missing from", "moe_config_loaded:", "no_default_moe_config:",
-         f"put {CONFIG} into dgx_vllm_tuned_config_dir"),
+        (f"moe_config_file: the image lacks {CONFIG} in", f"moe_config_loaded: the image ships {CONFIG}"),
         {"image": f"{REGISTRY}/dgx-vllm:no-moe-config"},
     ),
-    "MoE config for another shape": BadRelease(
-        ("moe_config_file: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is missing from",
-         "other shapes have E=", CONFIG, "or set dgx_vllm_moe_config_required to false"),
-        {"model": "testbed/other-shape-fp8"},
+    "vLLM that is changed after the patch": BadRelease(
+        ("record: no process in the container has a record, although the image's manifest promises one",
+         "its vLLM was changed after the patch"),
+        {"image": f"{REGISTRY}/dgx-vllm:bypassed"},
+    ),
+    "MoE config that is required and that nobody has": BadRelease(
+        ("moe_config_loaded: E=96,N=320,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json is not there",
+         "playbooks/tune.yml", "or set dgx_vllm_moe_config_required to false"),
+        {"model": "testbed/other-shape-fp8", "moe_config_required": True},
     ),
     "model that cannot load": BadRelease(
         (f"{UNIT} failed", "This vLLM does not know the model's architecture", "Use a newer image, or a model from"),

@@ -1,19 +1,21 @@
-#!/usr/bin/env python3
-"""Let vLLM's own selectors choose for this model as they would on a GB10, on a machine without one.
+"""Let each of vLLM's workers choose for its model as it would on a GB10, on a machine without one: a plugin of vLLM.
 
-vLLM gets a CUDA platform that reports capability 12.1 and "NVIDIA GB10"; then its functions choose the FP8 linear
-kernel and the FP8 MoE backend, and look for the MoE configuration. Whatever they print (the markers of a patched vLLM,
-"Using configuration from …") is theirs: an unpatched vLLM, or one without the file, prints no such line.
-Called as: gb10.py SERVE-ARGUMENTS…, before the same vLLM serves the model on the CPU.
+Before a worker loads the model for its CPU, vLLM's own functions choose the FP8 linear kernel and the FP8 MoE backend
+on a CUDA platform that reports capability 12.1 and "NVIDIA GB10", and look for the MoE configuration. Whatever they
+print and record (the markers and the record of a patched vLLM, "Using configuration from …") is theirs, in the process
+that serves: an unpatched vLLM, or one without the file, prints no such line. Afterwards the platform is the CPU again.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import functools
 import importlib
 import json
+import os
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +29,20 @@ COMPILED = {
 
 
 def import_selectors() -> None:
-    """Load vLLM's selectors as the CPU build can: with the platform that this machine has."""
+    """Load vLLM's selectors, and what they load, as the CPU build can: with the platform that this machine has."""
     for name in ("kernels.linear", "layers.fused_moe.fused_moe", "layers.fused_moe.oracle.fp8"):
         importlib.import_module(f"vllm.model_executor.{name}")
-    from vllm.config.logging import LoggingConfig
-    from vllm.logger import configure_logging, set_vllm_process_name
+    from vllm.model_executor.layers.fused_moe.oracle import fp8
 
-    set_vllm_process_name("EngineCore")
-    configure_logging(LoggingConfig())
+    for backend in fp8.Fp8MoeBackend:
+        with contextlib.suppress(Exception):
+            fp8.backend_to_kernel_cls(backend)
 
 
 def become_a_gb10() -> None:
     """Put a CUDA platform with a GB10's answers everywhere where a loaded vLLM module holds the current platform."""
     sys.modules["vllm._C_stable_libtorch"] = types.ModuleType("vllm._C_stable_libtorch")
     import torch
-    import vllm.platforms
     from vllm.platforms.cuda import CudaPlatformBase
     from vllm.platforms.interface import DeviceCapability
 
@@ -66,10 +67,52 @@ def become_a_gb10() -> None:
 
     for name, answer in COMPILED.items():
         setattr(torch.ops._C, name, lambda _capability, answer=answer: answer)
-    vllm.platforms._current_platform = Gb10()
+    take_platform(Gb10())
+
+
+def take_platform(platform: Any) -> None:
+    """Put a platform everywhere where a loaded vLLM module holds the current one."""
+    import vllm.platforms
+
+    vllm.platforms._current_platform = platform
     for name, module in list(sys.modules.items()):
         if name.startswith("vllm.") and "current_platform" in vars(module):
-            vars(module)["current_platform"] = vllm.platforms._current_platform
+            vars(module)["current_platform"] = platform
+
+
+def caches() -> dict[int, tuple[Any, int]]:
+    """The cached functions of all loaded vLLM modules, and how much each has kept."""
+    values = [
+        v for n, m in list(sys.modules.items()) if n.startswith("vllm.") for v in list(vars(m).values())
+    ]
+    found = (value for value in values if isinstance(value, functools._lru_cache_wrapper))
+    return {id(function): (function, function.cache_info().currsize) for function in found}
+
+
+@contextlib.contextmanager
+def as_a_gb10() -> Iterator[None]:
+    """Inside, vLLM runs on a GB10; what it has learned there is forgotten afterwards."""
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.config.kernel import KernelConfig
+    from vllm.platforms import current_platform
+
+    import_selectors()
+    before = caches()
+    wanted = json.loads(os.environ.get("SIM_BACKENDS") or "{}")
+    try:
+        become_a_gb10()
+        config = VllmConfig(kernel_config=KernelConfig(**wanted))
+        with set_current_vllm_config(config):
+            yield
+    finally:
+        take_platform(current_platform)
+        del sys.modules["vllm._C_stable_libtorch"]
+        for name in COMPILED:
+            delattr(torch.ops._C, name)
+        for function, kept in caches().values():
+            if kept > before.get(id(function), (None, 0))[1]:
+                function.cache_clear()
 
 
 def model_config(model: str, revision: str | None) -> dict[str, Any]:
@@ -188,25 +231,33 @@ def choose_moe(config: dict[str, Any], scheme: str, block: list[int] | None, tp:
     get_moe_configs(experts, width // tp, "fp8_w8a8", *(block or (None, None)))
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("model", nargs="?")
-    parser.add_argument("--model", dest="model_option")
-    parser.add_argument("--revision")
-    parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
-    parser.add_argument("--moe-backend", default="auto")
-    known, _ = parser.parse_known_args(arguments)
-    config = model_config(known.model_option or known.model or "", known.revision)
+def choose(model: str, revision: str | None, tp: int) -> None:
+    """All choices for a model; a model without FP8 has none."""
+    config = model_config(model, revision)
     scheme, block = fp8_scheme(config)
     if scheme not in ("channel", "tensor", "block"):
-        return 0
-    import_selectors()
-    become_a_gb10()
-    choose_linear(scheme, int(config["hidden_size"]), known.tensor_parallel_size)
-    if "num_experts" in config:
-        choose_moe(config, scheme, block, known.tensor_parallel_size, known.moe_backend)
-    return 0
+        return
+    backend = json.loads(os.environ.get("SIM_BACKENDS") or "{}").get("moe_backend", "auto")
+    with as_a_gb10():
+        choose_linear(scheme, int(config["hidden_size"]), tp)
+        if "num_experts" in config:
+            choose_moe(config, scheme, block, tp, backend)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def register() -> None:
+    """vLLM calls this in each of its processes; only a worker loads a model."""
+    from vllm.v1.worker.gpu_worker import Worker
+
+    load = Worker.load_model
+
+    @functools.wraps(load)
+    def load_model(self: Any, *words: Any, **more: Any) -> Any:
+        config = self.vllm_config
+        choose(
+            config.model_config.model,
+            config.model_config.revision,
+            config.parallel_config.tensor_parallel_size,
+        )
+        return load(self, *words, **more)
+
+    Worker.load_model = load_model

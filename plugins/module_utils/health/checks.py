@@ -16,7 +16,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import Reading
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing import known_log, routing_checks
 
-IN_CONTAINER = ("manifest", "markers", "moe_config_file", "moe_config_loaded")
+IN_CONTAINER = ("manifest", "moe_config_file", "record", "markers", "moe_config_loaded")
 
 
 def service_checks(reading: Reading, wanted: Wanted) -> list[Finding]:
@@ -80,13 +80,11 @@ def image_check(container: Container, wanted: Wanted) -> Finding:
 
 
 def container_checks(reading: Reading, container: Container, wanted: Wanted) -> list[Finding]:
-    """What the image, the container's arguments and the log say of the patch and the MoE config."""
+    """What the image, its processes' records and the log say of the patch and the MoE config."""
     if not container.running:
         return _skipped("not checked: the container is not running")
-    if container.runs_ray:
-        return _skipped("Ray forwards the workers' log lines to the head")
     log = known_log(reading, wanted.evidence)
-    return routing_checks(wanted, container, reading.manifest, reading.moe_config, log)
+    return routing_checks(container, reading.inside, log, wanted.moe_config_required)
 
 
 def _skipped(reason: str) -> list[Finding]:

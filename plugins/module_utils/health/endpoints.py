@@ -1,4 +1,4 @@
-"""Checks of the server's endpoints: it is alive, it lists the model, and it completes a prompt. Pure."""
+"""Checks of the server's endpoints: it is alive, it lists the model, and it does its work once. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Reply
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import mask
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import Replies
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routes import ROUTES
 
 HEALTH, MODELS, COMPLETION = (Check("", name) for name in ("health", "models", "completion"))
 
@@ -19,12 +20,12 @@ def endpoint_checks(replies: Replies, wanted: Wanted) -> list[Finding]:
         skipped = "not checked: /health does not answer 200"
         return [health_check(replies.health, wanted), MODELS.skipped(skipped), COMPLETION.skipped(skipped)]
     models = models_check(replies, wanted)
-    if replies.completion is None:
+    if models.status != "pass":
         refused = replies.models is not None and replies.models.status in (401, 403)
         reason = "not checked: the API key was refused" if refused else "not checked: no model"
         completion = COMPLETION.skipped(reason)
     else:
-        completion = completion_check(replies.completion, wanted)
+        completion = completion_check(replies, wanted)
     return [health_check(replies.health, wanted), models, completion]
 
 
@@ -55,20 +56,26 @@ def models_check(replies: Replies, wanted: Wanted) -> Finding:
     )
 
 
-def completion_check(reply: Reply, wanted: Wanted) -> Finding:
-    """Whether a completion has at least one token."""
+def completion_check(replies: Replies, wanted: Wanted) -> Finding:
+    """Whether the first route that the server has gives an answer: a token, an embedding, a rank, a transcription."""
+    reply, route = replies.answer, replies.route
+    if reply is None or route is None:
+        known = ", ".join(route.path for route in ROUTES)
+        return COMPLETION.warned(
+            f"the server has none of the routes that this check knows ({known})",
+            remedy="Ask it once as its clients do; that it serves is not proven here.",
+        )
     remedy = (
         f"Read journalctl -u {wanted.unit}; if the server hangs, systemctl restart {wanted.unit};"
         " a first request that compiles kernels may need a larger dgx_vllm_completion_timeout."
     )
+    where = "" if route is ROUTES[0] else f"{route.path}: "
     if reply.status != 200:
         found = reply.error or f"status {reply.status}: {mask(reply.body, [wanted.api_key])[:200]}"
-        return COMPLETION.failed(found, remedy=remedy)
+        return COMPLETION.failed(where + found, remedy=remedy)
     data = reply.json()
-    data = data if isinstance(data, dict) else {}
-    choices = data.get("choices") or [{}]
-    tokens = (data.get("usage") or {}).get("completion_tokens") or 0
-    if not isinstance(tokens, int) or tokens < 1:
-        return COMPLETION.failed(f"200 without a token: {reply.body[:200]}", remedy=remedy)
-    text = str((choices[0] or {}).get("text", "")).strip()
-    return COMPLETION.passed(f"{tokens} tokens in {reply.seconds * 1000:.0f} ms: {text!r}")
+    proof = route.proof(data) if isinstance(data, dict) else ""
+    if not proof:
+        what = "a token" if route is ROUTES[0] else "a result"
+        return COMPLETION.failed(f"{where}200 without {what}: {reply.body[:200]}", remedy=remedy)
+    return COMPLETION.passed(f"{where}{proof} in {reply.seconds * 1000:.0f} ms")

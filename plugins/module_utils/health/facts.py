@@ -16,13 +16,9 @@ class Wanted(NamedTuple):
     port: int = 8000
     api_key: str = ""
     model: str = ""
-    model_path: str = ""
-    tensor_parallel_size: int = 1
     image_id: str = ""
-    moe_config_required: bool = True
+    moe_config_required: bool = False
     completion_timeout: float = 60.0
-    fp8_linear: str = "torch"
-    fp8_moe: str = "triton"
     restarts_before: int = -1
     serves: bool = True
     watch: str = ""
@@ -137,6 +133,11 @@ class Container(NamedTuple):
             following = words[index + 1] if index + 1 < len(words) else ""
             value = inline if equals else ("" if following.startswith("-") else following)
         return value
+
+    @property
+    def forwards(self) -> bool:
+        """Whether its processes' lines may be in another container's log: Ray brings them to the head."""
+        return self.runs_ray or self.option("--distributed-executor-backend") == "ray"
 
 
 def _restarts(count: int) -> str:

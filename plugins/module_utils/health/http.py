@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 import time
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Union
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -33,8 +33,16 @@ class Reply(NamedTuple):
             return None
 
 
-Http = Callable[[str, str, float, Optional[dict[str, Any]]], Reply]
-"""(method, path, timeout in seconds, JSON body or None) -> Reply. Tests pass a fake."""
+class Upload(NamedTuple):
+    """A body that is not JSON."""
+
+    content: bytes
+    content_type: str
+
+
+Body = Union[dict[str, Any], Upload, None]
+Http = Callable[[str, str, float, Body], Reply]
+"""(method, path, timeout in seconds, body: JSON, an upload or none) -> Reply. Tests pass a fake."""
 
 
 def connect_host(host: str) -> str:
@@ -46,7 +54,7 @@ def make_http(host: str, port: int, api_key: str = "") -> Http:
     """A function that sends one request to host:port, with the API key if there is one."""
     target = connect_host(host)
 
-    def request(method: str, path: str, timeout: float, body: dict[str, Any] | None = None) -> Reply:
+    def request(method: str, path: str, timeout: float, body: Body = None) -> Reply:
         connection = http.client.HTTPConnection(target, port, timeout=timeout)
         answer: list[Reply] = []
         begun = time.monotonic()
@@ -58,8 +66,12 @@ def make_http(host: str, port: int, api_key: str = "") -> Http:
                     headers["Authorization"] = f"Bearer {api_key}"
                 payload = None
                 if body is not None:
-                    payload = json.dumps(body).encode()
-                    headers["Content-Type"] = "application/json"
+                    upload = (
+                        body
+                        if isinstance(body, Upload)
+                        else Upload(json.dumps(body).encode(), "application/json")
+                    )
+                    payload, headers["Content-Type"] = upload
                 connection.request(method, path, payload, headers)
                 response = connection.getresponse()
                 text = response.read(MAX_BODY).decode("utf-8", "replace")

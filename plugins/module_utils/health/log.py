@@ -75,6 +75,18 @@ class LogFacts(NamedTuple):
     cutlass_error: str | None
 
 
+class KnownLog(NamedTuple):
+    """What is known of the current run's log, and from where: journal, docker, evidence or none (its start is lost)."""
+
+    facts: LogFacts
+    origin: str
+
+    @property
+    def source(self) -> str:
+        """The origin in words, if it is worth saying."""
+        return " (recorded by an earlier check of this run)" if self.origin == "evidence" else ""
+
+
 def log_lines(text: str) -> list[str]:
     """The lines of a log; every state of a progress bar counts as one."""
     return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from types import MappingProxyType
@@ -9,8 +10,10 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import inside
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Unit, Watch
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import split_runs
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.record import Records, read_records
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
 
 TimedRunner = Callable[[Sequence[str], float], Completed]
@@ -26,10 +29,19 @@ _PROPERTIES = (
 
 
 class Document(NamedTuple):
-    """The JSON object that a command in the container printed, or why there is none."""
+    """A JSON object out of the container, or why there is none."""
 
     content: Mapping[str, Any] = MappingProxyType({})
     error: str = ""
+
+
+class Inside(NamedTuple):
+    """What the container itself tells: see inside.py. `shipped` and `tuned` are names of MoE config files."""
+
+    manifest: Document = Document()
+    records: Records = Records()
+    shipped: frozenset[str] = frozenset()
+    tuned: frozenset[str] = frozenset()
 
 
 class Node:
@@ -77,18 +89,11 @@ class Node:
             return Container(error=done.complaint or "docker container inspect failed")
         return parse_container(done.stdout)
 
-    def document(self, argv: Sequence[str], timeout: float) -> Document:
-        """The JSON object that a command in the container prints."""
-        done = self._run(["docker", "exec", self.container_name, *argv], timeout)
-        if done.rc != 0:
-            return Document({}, done.complaint or f"{argv[0]} ended with {done.rc}")
-        try:
-            content = json.loads(done.stdout)
-        except ValueError:
-            content = None
-        if isinstance(content, dict):
-            return Document(content)
-        return Document({}, f"{' '.join(argv[:3])} did not print a JSON object")
+    def inside(self) -> Inside:
+        """What the container itself tells; a container without Python has none of it."""
+        argv = ["docker", "exec", self.container_name, "python3", "-I", "-c", inspect.getsource(inside)]
+        done = self._run(argv, 60.0)
+        return parse_inside(done.stdout if done.rc == 0 else "", done.complaint)
 
     def _head(self, argv: Sequence[str]) -> str:
         script = f'"$@" 2>&1 | head -c {LOG_BYTES}'
@@ -141,6 +146,35 @@ def parse_container(text: str) -> Container:
         )
     except (ValueError, IndexError, AttributeError) as error:
         return Container(error=f"docker container inspect printed no readable JSON: {error}")
+
+
+def parse_inside(text: str, complaint: str) -> Inside:
+    """The output of inside.py; `complaint` is why there may be none."""
+    told = _object(text)
+    if told is None:
+        return Inside(Document({}, complaint or "the container printed no JSON object"))
+    manifest = told.get("manifest")
+    manifest = manifest if isinstance(manifest, dict) else {}
+    content = _object(manifest.get("text"))
+    error = "" if content is not None else str(manifest.get("error") or "it is not a JSON object")[:300]
+    return Inside(
+        Document(content or {}, error),
+        read_records(told.get("records")),
+        _names(told.get("shipped")),
+        _names(told.get("tuned")),
+    )
+
+
+def _object(text: Any) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _names(value: Any) -> frozenset[str]:
+    return frozenset(str(name) for name in value) if isinstance(value, list) else frozenset()
 
 
 def failed_run(runs: Sequence[tuple[str, list[str]]], unit: Unit) -> list[str]:

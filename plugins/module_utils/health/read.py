@@ -15,10 +15,11 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Http, Reply
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import LogFacts, read_log
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Document, Node
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Inside, Node
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.record import KINDS
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routes import ROUTES, Route, is_absent
 
 HTTP_TIMEOUT = 10.0
-MANIFEST = "/opt/dgx-vllm/manifest.json"
 
 
 class Replies(NamedTuple):
@@ -26,7 +27,9 @@ class Replies(NamedTuple):
 
     health: Reply | None = None
     models: Reply | None = None
-    completion: Reply | None = None
+    answer: Reply | None = None
+    """Of the first route that the server has."""
+    route: Route | None = None
 
     @property
     def healthy(self) -> bool:
@@ -43,7 +46,7 @@ class Replies(NamedTuple):
         return [str(item.get("id")) for item in entries or [] if isinstance(item, dict)]
 
     def model(self, wanted: str) -> str:
-        """The model to complete with: the wanted one, else the first that is listed, else ""."""
+        """The model to ask: the wanted one, else the first that is listed, else ""."""
         return wanted or (self.names[0] if self.names else "")
 
 
@@ -65,9 +68,8 @@ class Reading(NamedTuple):
     """The log of the run that failed, if the service has failed."""
     container: Container | None = None
     docker_log: Log | None = None
-    """Docker's copy of the log, read if the journal has lost the start of the run."""
-    manifest: Document = Document()
-    moe_config: Document = Document()
+    """Docker's copy of the log, read if the journal has lost the start of the run or a marker."""
+    inside: Inside = Inside()
 
     def failed(self, restarts_before: int) -> bool:
         """Whether the service has failed; a unit of a replica may be down until its watch starts all of them."""
@@ -78,16 +80,19 @@ class Reading(NamedTuple):
         return self.watch.gave_up or (restarts_before >= 0 and self.watch.restarts > restarts_before)
 
     def up(self, wanted: Wanted) -> bool:
-        """Whether all but the server's own answer says that it serves; a worker's watch asks the head's server."""
+        """Whether the service runs, so that its API can be asked; a worker's watch asks the head's."""
         if self.failed(wanted.restarts_before) or not self.unit.active:
             return False
-        if self.watch and not self.watch.ready:
-            return False
-        return (
-            not wanted.serves
-            or self.journal.facts.phase == "serving"
-            or not self.journal.facts.start_retained
-        )
+        return self.watch is None or self.watch.ready
+
+    def ready(self, wanted: Wanted) -> bool:
+        """Whether the API answers, whatever the log says."""
+        return self.up(wanted) and (not wanted.serves or self.replies.healthy)
+
+    def lacks_a_marker(self) -> bool:
+        """Whether the journal does not show what the records say: it may have lost lines."""
+        seen = self.journal.facts.markers
+        return any(self.inside.records.routed(kind) and kind not in seen for kind in KINDS)
 
 
 def read_probe(wanted: Wanted, node: Node, http: Http) -> Reading:
@@ -108,12 +113,10 @@ def read_full(wanted: Wanted, node: Node, http: Http) -> Reading:
     reading = reading._replace(container=container)
     if not container.running:
         return reading
-    if not reading.journal.facts.start_retained:
+    reading = reading._replace(inside=node.inside())
+    if not reading.journal.facts.start_retained or reading.lacks_a_marker():
         reading = reading._replace(docker_log=_log(node.container_log()))
-    if container.runs_ray:
-        return reading
-    manifest = node.document(["cat", MANIFEST], 20.0)
-    return reading._replace(manifest=manifest, moe_config=_read_moe_config(wanted, node, container))
+    return reading
 
 
 def _read_service(wanted: Wanted, node: Node) -> Reading:
@@ -125,21 +128,6 @@ def _read_service(wanted: Wanted, node: Node) -> Reading:
     return reading
 
 
-def _read_moe_config(wanted: Wanted, node: Node, container: Container) -> Document:
-    """What the image's own program says of this model: its markers, its MoE config file, where it found it."""
-    model = wanted.model_path or container.environment.get("MODEL", "")
-    if not model:
-        return Document({}, "the container has no MODEL, and no model_path was given")
-    size = str(wanted.tensor_parallel_size)
-    argv = ["python3", "-m", "moe_config", "name", "--json", "--model", model, "--tp", size]
-    if container.option("--enable-expert-parallel") is not None:
-        argv += ["--ep", size]
-    revision = container.option("--revision")
-    if revision:
-        argv += ["--revision", revision]
-    return node.document(argv, 60.0)
-
-
 def _request(wanted: Wanted, http: Http) -> Replies:
     """Each request only if the previous one was answered as it must be."""
     replies = Replies(_get(http, "/health"))
@@ -149,8 +137,11 @@ def _request(wanted: Wanted, http: Http) -> Replies:
     model = replies.model(wanted.model)
     if model not in replies.names:
         return replies
-    body = {"model": model, "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
-    return replies._replace(completion=http("POST", "/v1/completions", wanted.completion_timeout, body))
+    for route in ROUTES:
+        reply = http("POST", route.path, wanted.completion_timeout, route.body(model))
+        if not is_absent(reply):
+            return replies._replace(answer=reply, route=route)
+    return replies
 
 
 def _get(http: Http, path: str) -> Reply:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Finding
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.checks import full_checks, service_checks
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Wanted
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Wanted
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import mask
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import Reading
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing import known_log
@@ -54,15 +54,10 @@ def full_result(reading: Reading, wanted: Wanted) -> dict[str, Any]:
     result["checks"] = _rows(findings)
     if reading.container is None:
         return result
-    expected = reading.moe_config.content
-    result["expected"] = {
-        "markers": expected.get("expected_markers", []),
-        "moe_config": expected.get("file"),
-    }
     result["healthy"] = all(finding.status != "fail" for finding in findings)
     if result["healthy"]:
         result["summary"] = healthy_text(findings, wanted)
-        result["evidence"] = evidence(reading, reading.container, wanted)
+        result["evidence"] = evidence(reading, wanted)
     else:
         explanation = explained(reading.journal.text.splitlines(), wanted)
         result.update(_explained(explanation))
@@ -103,23 +98,20 @@ def healthy_text(findings: Sequence[Finding], wanted: Wanted) -> str:
     return f"{wanted.unit} is healthy, {found}" + (f"; warnings: {warnings}" if warnings else "")
 
 
-def evidence(reading: Reading, container: Container, wanted: Wanted) -> dict[str, Any]:
-    """What to record of this run; `known` is false if its log could not be read from the beginning."""
+def evidence(reading: Reading, wanted: Wanted) -> dict[str, Any]:
+    """The markers of this run, which a later check may no longer find; `known` is false if their log is not whole."""
     log = known_log(reading, wanted.evidence)
     return {
         "invocation_id": reading.unit.invocation_id,
-        "image_id": container.image_id,
         "known": log.origin != "none",
         "markers": log.facts.markers,
-        "config_loaded": log.facts.config_loaded,
-        "default_config": log.facts.default_config,
     }
 
 
 def _facts(reading: Reading, wanted: Wanted) -> dict[str, Any]:
     unit, watch, log = reading.unit, reading.watch, reading.journal
     failed = reading.failed(wanted.restarts_before)
-    ready = reading.up(wanted) and (not wanted.serves or reading.replies.healthy)
+    ready = reading.ready(wanted)
     waits = watch is not None and watch.restarting
     return {
         "ready": ready,

@@ -24,6 +24,7 @@ from replica_watch.system import (
     HttpPeers,
     Memory,
     SystemdUnits,
+    is_answer,
     key_from,
     read_metrics,
     request,
@@ -107,6 +108,27 @@ def test_a_server_that_serves(server: Server, tmp_path: Path) -> None:
     assert metrics == Metrics(2.0, 1500.0, 0.25)
     assert probed(api, 5)[0] is True
     assert server.seen[-1] == ("/v1/completions", "Bearer a=b")
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "answered"),
+    [
+        (200, '{"choices": []}', True),
+        (200, "{}", False),
+        (404, '{"detail": "Not Found"}', True),
+        (404, "The model `m` does not exist.", False),
+        (501, "The model does not support Completions API", True),
+        (400, "The model does not support Completions API", True),
+        (400, "bad request", False),
+        (401, "", False),
+        (500, "engine dead", False),
+        (503, "", False),
+        (0, "", False),
+    ],
+)
+def test_a_model_without_completions_is_no_fault(status: int, text: str, answered: bool) -> None:
+    """An embedding model: the route is not there, which is no reason to restart its replica."""
+    assert is_answer(status, text) is answered
 
 
 def test_a_server_that_hangs_is_given_up_at_the_deadline(server: Server) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
-    ABSENT,
-    MARKERS_MISSING,
     TABLE,
     explain,
     remedy_of,
@@ -121,9 +119,8 @@ def test_the_cause_is_told_from_its_echo() -> None:
     assert [item.id for item in explain(log)] == ["engine_failed"]
 
 
-def test_the_three_known_troubles_have_their_remedies() -> None:
-    for name in ("cutlass_fp8", "default_moe_config", MARKERS_MISSING):
+def test_the_known_troubles_have_their_remedies() -> None:
+    for name in ("cutlass_fp8", "default_moe_config"):
         assert remedy_of(name)
-    assert MARKERS_MISSING in ABSENT
     with pytest.raises(KeyError):
         remedy_of("nonsense")

@@ -269,7 +269,7 @@ class HttpApi:
             status, text = request(
                 self._address, self._port, "POST", "/v1/completions", deadline, body, self._key()
             )
-            self._results.setdefault(number, status == 200 and '"choices"' in text)
+            self._results.setdefault(number, is_answer(status, text))
 
         def over() -> None:
             self._results.setdefault(number, False)
@@ -282,6 +282,19 @@ class HttpApi:
     def probe_result(self) -> Optional[bool]:
         """Of the last probe; None while it runs."""
         return self._results.get(self._number)
+
+
+def is_answer(status: int, text: str) -> bool:
+    """Whether a request for a token was answered: by a token, or by a server whose model has no completions.
+
+    vLLM says 404 then, in older releases 400 or 501; nothing more can be known here of such a server. It also says 404
+    of a name that is not served, and that does not count.
+    """
+    if status == 200:
+        return '"choices"' in text
+    if status == 404:
+        return "does not exist" not in text
+    return status in (405, 501) or (status == 400 and "does not support" in text)
 
 
 def read_metrics(text: str) -> Metrics:

@@ -7,10 +7,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
+
+from helpers.records import FILE, entry, fp8_moe, inside
 
 
 class Behaviour:
@@ -24,6 +27,7 @@ class Behaviour:
         self.drip = False
         self.tokens = 3
         self.completion_status = 200
+        self.routes: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.release = threading.Event()
 
@@ -59,6 +63,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 return self.answer(
                     200, {"object": "list", "data": [{"id": name} for name in behaviour.models]}
                 )
+            if self.path in behaviour.routes:
+                return self.answer(*behaviour.routes[self.path])
             if self.path == "/v1/completions":
                 if behaviour.completion_status != 200:
                     return self.answer(behaviour.completion_status, {"error": {"message": "engine dead"}})
@@ -70,7 +76,9 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             self.serve(None)
 
         def do_POST(self) -> None:
-            self.serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            is_json = self.headers["Content-Type"] == "application/json"
+            self.serve(json.loads(data) if is_json else (self.headers["Content-Type"], data))
 
     return Handler
 
@@ -99,14 +107,13 @@ def vllm() -> Iterator[Served]:
 
 LINEAR = "[vLLM SM_121] Detected GB10 (SM_121) - using torch backend for FP8 linear layers"
 MOE = "[vLLM SM_121] Detected GB10 (SM_121) - using Triton backend for MOE layers"
-FILE = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 IMAGE = "sha256:" + "a" * 64
 
 
 class FakeNode:
     """Answers the commands of the check as a node with a healthy service does; tests change its parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.unit = {
             "LoadState": "loaded",
             "ActiveState": "active",
@@ -131,15 +138,8 @@ class FakeNode:
             "State": {"Running": True},
             "Config": {"Env": ["MODEL=org/model", "VLLM_EXTRA_ARGS="], "Cmd": ["serve"]},
         }
-        routes = [{"name": "linear", "state": "patched"}, {"name": "moe", "state": "patched"}]
-        self.manifest: Any = {"vllm_version": "0.33.0", "routes": routes}
-        self.name: Any = {
-            "expected_markers": ["linear", "moe"],
-            "file": FILE,
-            "found": f"/c/{FILE}",
-            "searched": ["/c"],
-            "similar": [],
-        }
+        self.record: dict[str, Any] = fp8_moe(folder).record()
+        self.inside: Any = inside(entry(self.record))
         self.watch: dict[str, Any] = {"phase": "ready", "desired": "up", "reason": "", "restarts": []}
         self.watch_active = True
         self.commands: list[list[str]] = []
@@ -164,17 +164,24 @@ class FakeNode:
             return Completed(0, "\n".join(json.dumps(entry) for entry in self.journal), "")
         if words[:3] == ["docker", "container", "inspect"]:
             return Completed(0, json.dumps([self.container]), "") if self.container else _gone(words[-1])
-        answer = self.manifest if "cat" in words else self.name
-        if isinstance(answer, str):
-            return Completed(1, "", answer)
-        return Completed(0, json.dumps(answer), "")
+        if isinstance(self.inside, str):
+            return Completed(1, "", self.inside)
+        return Completed(0, json.dumps(self.inside), "")
 
 
 def _gone(name: str) -> Completed:
     return Completed(1, "[]", f"Error: No such container: {name}")
 
 
+@pytest.fixture(autouse=True)
+def no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder of a test writes into a folder of its own, and no switch is set."""
+    for name in ("DGX_VLLM_FP8_LINEAR", "DGX_VLLM_FP8_MOE", "DGX_VLLM_ASSUME_CAPABILITY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DGX_VLLM_RECORD_DIR", str(tmp_path / "records"))
+
+
 @pytest.fixture
-def node() -> FakeNode:
+def node(tmp_path: Path) -> FakeNode:
     """A node with a healthy service."""
-    return FakeNode()
+    return FakeNode(tmp_path)

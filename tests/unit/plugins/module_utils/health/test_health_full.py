@@ -34,8 +34,8 @@ def statuses(result: dict[str, Any]) -> dict[str, str]:
 
 
 ALL = (
-    *("unit", "image", "manifest", "markers", "moe_config_file", "moe_config_loaded"),
-    *("no_default_moe_config", "no_cutlass_error", "health", "models", "completion"),
+    *("unit", "image", "manifest", "moe_config_file", "record", "markers", "moe_config_loaded"),
+    *("no_cutlass_error", "health", "models", "completion"),
 )
 
 
@@ -69,15 +69,11 @@ def test_every_command_reads_only(node: Any, vllm: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
-        (lambda node, server: setattr(node, "manifest", "cat: no such file"), {"manifest"}),
-        (
-            lambda node, server: setattr(node, "name", "No module named moe_config"),
-            {"markers", "moe_config_file"},
-        ),
+        (lambda node, server: setattr(node, "inside", "OCI runtime exec failed: python3"), {"manifest"}),
         (lambda node, server: node.log.pop(1), {"markers"}),
-        (lambda node, server: node.log.pop(3), {"moe_config_loaded"}),
-        (lambda node, server: node.name.update(found=None), {"moe_config_file"}),
-        (lambda node, server: node.log.append("Using default MoE config. x"), {"no_default_moe_config"}),
+        (lambda node, server: node.inside.update(records=[]), {"record"}),
+        (lambda node, server: node.inside["records"][0].update(born=1), {"record"}),
+        (lambda node, server: node.inside.update(shipped=[]), {"moe_config_file"}),
         (
             lambda node, server: node.log.append("No compiled cutlass_scaled_mm for CUDA"),
             {"no_cutlass_error"},
@@ -123,9 +119,23 @@ def test_a_unit_that_loads_has_not_failed(node: Any, vllm: Any) -> None:
     assert "40%" in result["summary"]
 
 
-def test_somebody_else_on_the_port_is_not_our_server(node: Any, vllm: Any) -> None:
-    node.log = ["Starting to load model m..."]
+@pytest.mark.parametrize(
+    "log",
+    [[], ["Starting to load model m..."], ["(APIServer) a front end that words its start in another way"]],
+)
+def test_ready_is_what_the_api_answers_whatever_the_log_says(node: Any, vllm: Any, log: list[str]) -> None:
+    node.log = log
+    assert probe(node, vllm)["ready"]
+    vllm.behaviour.health = 503
+    node.log = ["INFO:     Application startup complete."]
     assert not probe(node, vllm)["ready"]
+
+
+def test_somebody_else_on_the_port_does_not_serve_the_model(node: Any, vllm: Any) -> None:
+    vllm.behaviour.models = ["another"]
+    row = next(row for row in full(node, vllm, model="qwen")["checks"] if row["check"] == "models")
+    assert row["status"] == "fail"
+    assert "belongs to dgx-vllm.service" in row["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +193,7 @@ def test_no_container(node: Any, vllm: Any) -> None:
     node.container = {}
     result = full(node, vllm)
     assert statuses(result)["image"] == "fail"
-    assert statuses(result)["manifest"] == statuses(result)["markers"] == "skip"
+    assert statuses(result)["manifest"] == statuses(result)["record"] == statuses(result)["markers"] == "skip"
     assert "No such container" in result["summary"]
 
 
@@ -201,8 +211,16 @@ def test_the_start_of_the_log_may_come_from_docker(node: Any, vllm: Any) -> None
     assert statuses(full(node, vllm))["markers"] == "pass"
 
 
+def test_a_marker_that_the_journal_has_lost_may_come_from_docker(node: Any, vllm: Any) -> None:
+    """journald drops lines of a unit that writes too many at once."""
+    node.docker_log = list(node.log)
+    node.log.pop(2)
+    assert statuses(full(node, vllm))["markers"] == "pass"
+
+
 def test_evidence_of_the_same_run_stands_in_for_a_lost_log(node: Any, vllm: Any) -> None:
     evidence = full(node, vllm)["evidence"]
+    assert set(evidence) == {"invocation_id", "known", "markers"}
     node.log = ["GET /health 200"]
     result = full(node, vllm, evidence=evidence)
     rows = {row["check"]: row for row in result["checks"]}
@@ -212,10 +230,18 @@ def test_evidence_of_the_same_run_stands_in_for_a_lost_log(node: Any, vllm: Any)
     node.unit["InvocationID"] = "run3"
     result = full(node, vllm, evidence=evidence)
     assert statuses(result)["markers"] == "warn"
+    assert statuses(result)["record"] == "pass"
     assert result["healthy"]
     assert "warnings: markers" in result["summary"]
     assert (result["evidence"]["invocation_id"], result["evidence"]["known"]) == ("run3", False)
     assert statuses(full(node, vllm, evidence=result["evidence"]))["markers"] == "warn"
+
+
+@pytest.mark.parametrize("evidence", [{"markers": 3}, {"markers": None}, {"markers": [None]}, {"known": "x"}])
+def test_evidence_that_is_spoilt_is_none(node: Any, vllm: Any, evidence: dict[str, Any]) -> None:
+    node.log = ["GET /health 200"]
+    given = {"invocation_id": "run2", "known": True, **evidence}
+    assert full(node, vllm, evidence=given)["checks"]
 
 
 def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
@@ -232,22 +258,13 @@ def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
     assert "Something nobody foresaw." in result["summary"]
 
 
-def test_expert_parallelism_is_part_of_the_question(node: Any, vllm: Any) -> None:
-    node.container["Config"]["Env"] = [
-        "MODEL=org/m",
-        "VLLM_EXTRA_ARGS=--enable-expert-parallel --x '{\"a\": 1}'",
-    ]
-    full(node, vllm, tensor_parallel_size=2)
-    asked = next(words for words in node.commands if "moe_config" in words)
-    assert asked[-8:] == ["name", "--json", "--model", "org/m", "--tp", "2", "--ep", "2"]
-
-
 @pytest.mark.parametrize(
     ("words", "value"),
     [
         (["--moe-backend", "cutlass"], "cutlass"),
         (["--moe_backend=triton"], "triton"),
         (["--moe-backend"], ""),
+        (["--moe-backend", "a", "--moe-backend=b"], "b"),
         (["--other"], None),
     ],
 )
@@ -277,3 +294,68 @@ def test_each_thing_is_read_once_and_the_log_after_the_requests(node: Any, vllm:
     full(watched, vllm)
     assert requests_before == [3] * len(node.commands), "GET /health, GET /v1/models and POST /v1/completions"
     assert len({tuple(words) for words in node.commands}) == len(node.commands)
+    assert len([words for words in node.commands if words[:2] == ["docker", "exec"]]) == 1
+
+
+ABSENT = (404, {"detail": "Not Found"})
+NO_API = {"error": {"message": "The model does not support Completions API", "code": 400}}
+OTHERS = {
+    "embeddings": (
+        {"/v1/embeddings": (200, {"data": [{"embedding": [0.1]}]})},
+        "/v1/embeddings: 1 embedding",
+    ),
+    "rerank": ({"/v1/rerank": (200, {"results": [{"index": 0}, {"index": 1}]})}, "/v1/rerank: 2 ranked"),
+    "classification": ({"/classify": (200, {"data": [{"label": "x"}]})}, "/classify: 1 classification"),
+    "pooling": ({"/pooling": (200, {"data": [{"data": [[0.1]]}]})}, "/pooling: 1 pooled"),
+    "speech": (
+        {"/v1/audio/transcriptions": (200, {"text": ""})},
+        "/v1/audio/transcriptions: a transcription",
+    ),
+}
+
+
+@pytest.mark.parametrize("absent", [ABSENT, (400, NO_API), (501, NO_API), (405, {})], ids=str)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_server_without_completions_is_proven_by_the_route_it_has(
+    node: Any, vllm: Any, kind: str, absent: tuple[int, Any]
+) -> None:
+    routes, found = OTHERS[kind]
+    vllm.behaviour.routes = {"/v1/completions": absent, **routes}
+    result = full(node, vllm)
+    row = result["checks"][-1]
+    assert (row["check"], row["status"]) == ("completion", "pass")
+    assert row["found"].startswith(found)
+    assert result["healthy"]
+
+
+def test_a_model_that_the_server_does_not_know_is_no_other_route(node: Any, vllm: Any) -> None:
+    vllm.behaviour.routes = {"/v1/completions": (404, {"error": "The model `qwen` does not exist."})}
+    row = full(node, vllm)["checks"][-1]
+    assert (row["status"], "does not exist" in row["found"]) == ("fail", True)
+
+
+def test_speech_is_sent_as_a_file(node: Any, vllm: Any) -> None:
+    vllm.behaviour.routes = {"/v1/completions": ABSENT, **OTHERS["speech"][0]}
+    full(node, vllm)
+    _method, path, (content_type, data) = vllm.behaviour.requests[-1]
+    assert path == "/v1/audio/transcriptions"
+    assert content_type.startswith("multipart/form-data; boundary=")
+    parts = data.split(b"--" + content_type.partition("=")[2].encode())
+    assert b'name="model"\r\n\r\nqwen\r\n' in parts[1]
+    assert b"RIFF" in parts[2] and b"WAVE" in parts[2]
+    assert parts[3] == b"--\r\n"
+
+
+def test_a_route_that_answers_nonsense_is_a_failure(node: Any, vllm: Any) -> None:
+    vllm.behaviour.routes = {"/v1/completions": ABSENT, "/v1/embeddings": (200, {"data": []})}
+    assert statuses(full(node, vllm))["completion"] == "fail"
+    vllm.behaviour.routes["/v1/embeddings"] = (500, {"error": "engine dead"})
+    assert "engine dead" in full(node, vllm)["checks"][-1]["found"]
+
+
+def test_a_server_with_none_of_the_known_routes_is_unknown_and_not_unhealthy(node: Any, vllm: Any) -> None:
+    vllm.behaviour.routes = {"/v1/completions": ABSENT}
+    result = full(node, vllm)
+    assert result["checks"][-1]["status"] == "warn"
+    assert "/v1/audio/transcriptions" in result["checks"][-1]["found"]
+    assert result["healthy"]
