@@ -25,7 +25,7 @@ class Cause(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One row of the table."""
+    """One row of the table; {} in the sentence stands for the pattern's group."""
 
     id: str
     pattern: Pattern[str]
@@ -50,6 +50,12 @@ def _entry(name: str, pattern: str, sentence: str, remedy: str) -> Entry:
 
 
 TABLE: tuple[Entry, ...] = (
+    _entry(
+        "not_started",
+        r"\[dgx-vllm\] does not start: (.+?)\.?$",
+        "The unit does not start: {}.",
+        "Earlier lines are in journalctl -u dgx-vllm.service on the node.",
+    ),
     _entry(
         CUTLASS,
         r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found",
@@ -272,9 +278,11 @@ def explain(text: str) -> list[Cause]:
     found: list[Cause] = []
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     for entry in TABLE:
-        line = next((line for line in reversed(lines) if entry.pattern.search(line)), None)
-        if line is not None:
-            found.append(Cause(entry.id, entry.sentence, entry.remedy, line[:400]))
+        matches = (entry.pattern.search(line) for line in reversed(lines))
+        match = next((match for match in matches if match), None)
+        if match is not None:
+            sentence = entry.sentence.format(*match.groups())
+            found.append(Cause(entry.id, sentence, entry.remedy, match.string[:400]))
     return found
 
 

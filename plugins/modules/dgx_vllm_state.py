@@ -163,7 +163,7 @@ state:
       type: dict
       returned: always
     container:
-      description: V(running), V(id), V(image_id), V(started_at) of our container.
+      description: V(running), V(id), V(image_id), V(release), V(started_at) of our container.
       type: dict
       returned: always
     releases:

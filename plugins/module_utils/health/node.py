@@ -21,7 +21,7 @@ LOG_BYTES = 4 * 1024 * 1024
 
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus",
-    "ExecMainStartTimestampMonotonic", "Job",
+    "ExecMainStartTimestampMonotonic", "InactiveExitTimestampMonotonic", "Job",
 )  # fmt: skip
 
 
@@ -98,7 +98,9 @@ class Node:
 
 def unit_of(values: Mapping[str, str], now: float) -> Unit:
     """The unit with these properties; `now` is the monotonic clock in seconds."""
-    started = _number(values.get("ExecMainStartTimestampMonotonic")) / 1e6
+    # Before its process starts, the unit may wait (ExecStartPre).
+    moments = ("ExecMainStartTimestampMonotonic", "InactiveExitTimestampMonotonic")
+    started = next((_number(values.get(name)) for name in moments if _number(values.get(name))), 0) / 1e6
     return Unit(
         values.get("LoadState", ""),
         values.get("ActiveState", ""),
@@ -138,6 +140,7 @@ def parse_container(text: str) -> Container:
             str(data.get("Image", "")),
             {key: value for key, _equals, value in pairs},
             tuple(str(word) for word in config.get("Cmd") or []),
+            release=str((config.get("Labels") or {}).get("dgx-vllm.release", "")),
         )
     except (ValueError, IndexError, AttributeError) as error:
         return Container(error=f"docker container inspect printed no readable JSON: {error}")

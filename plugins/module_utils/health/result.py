@@ -54,6 +54,7 @@ def full_result(reading: Reading, wanted: Wanted) -> dict[str, Any]:
     result["checks"] = _rows(findings)
     if reading.container is None:
         return result
+    result["release"] = reading.container.release
     expected = reading.moe_config.content
     result["expected"] = {
         "markers": expected.get("expected_markers", []),

@@ -95,13 +95,14 @@ def image(runner: Runner, reference: str) -> dict[str, Any]:
 
 
 def container(runner: Runner, name: str) -> dict[str, Any]:
-    """Whether our container runs, from which image (its id), and since when."""
+    """Whether our container runs, from which image (its id) and release, and since when."""
     details = _object(runner(["docker", "container", "inspect", name]))
     status = details.get("State") or {}
     return {
         "running": bool(status.get("Running")),
         "id": details.get("Id"),
         "image_id": details.get("Image"),
+        "release": ((details.get("Config") or {}).get("Labels") or {}).get("dgx-vllm.release"),
         "started_at": status.get("StartedAt") if status.get("Running") else None,
     }
 

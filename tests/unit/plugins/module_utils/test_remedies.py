@@ -12,8 +12,12 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
     root_error,
 )
 
+NOT_STARTED = (
+    "[dgx-vllm] does not start: after 300 s /dev/nvidia-uvm is missing. To correct it: run nvidia-modprobe."
+)
 HUB = "https://huggingface.co"
 TEXTS = [
+    ("not_started", NOT_STARTED),
     ("cutlass_fp8", "RuntimeError: No compiled cutlass_scaled_mm for CUDA device capability: 121"),
     ("cutlass_fp8", "No suitable CUTLASS kernel found"),
     (
@@ -94,6 +98,13 @@ def test_every_entry_of_the_table_has_a_sentence_and_a_remedy() -> None:
 def test_a_cause_comes_before_its_consequence() -> None:
     text = "RuntimeError: Engine core initialization failed.\nCUDA out of memory\nUsing default MoE config"
     assert [item.id for item in explain(text)] == ["memory_gpu", "default_moe_config", "engine_failed"]
+
+
+def test_a_start_that_was_refused_is_told_in_its_own_words() -> None:
+    (cause,) = explain(NOT_STARTED)
+    assert cause.text.startswith(
+        "The unit does not start: after 300 s /dev/nvidia-uvm is missing. To correct it: run "
+    )
 
 
 def test_a_healthy_log_explains_nothing() -> None:

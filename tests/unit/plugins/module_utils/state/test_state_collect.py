@@ -71,6 +71,7 @@ def test_releases(tmp_path, write):
                 "port": 0,
                 "image_id": None,
                 "watch_sha256": None,
+                "start_sha256": None,
             },
             "b": {
                 "unit_sha256": sha256(unit.encode()).hexdigest(),
@@ -80,6 +81,7 @@ def test_releases(tmp_path, write):
                 "port": 8001,
                 "image_id": "sha256:1",
                 "watch_sha256": None,
+                "start_sha256": None,
             },
         },
         "current": "b",

@@ -95,12 +95,18 @@ def test_no_image(runner, reference):
 
 
 def test_container(runner):
-    found = {"Id": "c1", "Image": "sha256:1", "State": {"Running": True, "StartedAt": "2026-11-01T10:00:00Z"}}
+    found = {
+        "Id": "c1",
+        "Image": "sha256:1",
+        "State": {"Running": True, "StartedAt": "2026-11-01T10:00:00Z"},
+        "Config": {"Labels": {"dgx-vllm.release": "r1"}},
+    }
     runner.on_json("docker", "container", "inspect", answer=[found])
     assert docker_cli.container(runner, "dgx-vllm") == {
         "running": True,
         "id": "c1",
         "image_id": "sha256:1",
+        "release": "r1",
         "started_at": "2026-11-01T10:00:00Z",
     }
 
