@@ -97,7 +97,8 @@ state:
     gpu:
       description:
         - V(gpus) with V(name), V(compute_capability), V(driver_version), or V(error).
-        - V(driver) has the versions of the V(loaded) kernel module and of the V(installed) libraries, null if unknown.
+        - V(driver) has the versions of the V(loaded) kernel module and of the V(installed) libraries, null if
+          unknown.
       type: dict
       returned: always
     memory:
@@ -127,7 +128,8 @@ state:
       description:
         - V(installed), V(running), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
           V(default_runtime), V(cdi_spec_dirs), V(image_store) (V(docker) or V(containerd)), V(live_restore).
-        - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports) and the policy V(restart).
+        - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports) and the policy
+          V(restart).
       type: dict
       returned: always
     daemon_json:
@@ -140,8 +142,9 @@ state:
       returned: always
     cdi:
       description:
-        - V(specs) are the specifications of C(nvidia.com/gpu) with V(path), the V(drivers) of their libraries and the libraries
-          that are V(gone); V(refreshes) says whether the toolkit keeps one up to date by itself.
+        - V(specs) are the specifications of C(nvidia.com/gpu) with V(path), the V(drivers) of their libraries and the
+          libraries that are V(gone).
+        - V(refreshes) says whether the toolkit keeps one up to date by itself.
       type: dict
       returned: always
     boot_id:

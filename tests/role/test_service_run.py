@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,27 @@ def test_the_watch_starts_at_boot_where_the_server_does(enabled: bool, tmp_path:
     run = stages.run("both", hosts, dgx_vllm_service_enabled=enabled)
     assert run.rc == 0, [run.failure(host) for host in hosts]
     assert stages.calls.count("systemctl disable dgx-vllm-watch.service") == (0 if enabled else 2)
+
+
+def test_needrestart_leaves_the_server_and_its_watch_alone(tmp_path: Path) -> None:
+    """S1: needrestart takes the first pattern that matches a unit's name, and reads the files as Perl."""
+    stages = deployed(tmp_path, "uninstall/watch")
+    assert stages.run("both", {"one": node(exists=False, enabled=False)}).rc == 0
+    file = stages.node("one", "needrestart/conf.d/dgx-vllm.conf")
+    assert "qr(^dgx-vllm)} = 0;" in file.read_text(encoding="utf-8")
+    if not shutil.which("perl"):
+        pytest.skip("perl is not installed")
+    script = (
+        "our %nrconf = (override_rc => {qr(^dbus) => 0}); my $f = shift;"
+        " eval do { local(@ARGV, $/) = $f; <> }; die $@ if $@;"
+        " for my $rc (@ARGV) { my $restart = 1; for my $re (sort keys %{$nrconf{override_rc}}) {"
+        " next unless $rc =~ /$re/; $restart = $nrconf{override_rc}->{$re}; last } print $restart }"
+    )
+    units = ["dgx-vllm.service", "dgx-vllm-watch.service", "docker.service"]
+    done = subprocess.run(
+        ["perl", "-e", script, str(file), *units], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "001"
 
 
 def test_an_interrupted_run_leaves_nothing_unproven_that_a_boot_would_start(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _SONAME = re.compile(r"libcuda\.so\.(\d+\.[\d.]*\d)$")
 
 
 def specifications(root: Path, folders: Sequence[str] = FOLDERS) -> list[dict[str, Any]]:
-    """Each specification that names nvidia.com/gpu: `path`, `drivers` of its libraries, and the ones that are `gone`."""
+    """Each specification that names nvidia.com/gpu: `path`, `drivers` of its libraries, those that are `gone`."""
     found: list[dict[str, Any]] = []
     for folder in folders:
         try:
@@ -64,7 +64,7 @@ def driver(root: Path) -> dict[str, str | None]:
     return {"loaded": loaded[1] if loaded else None, "installed": installed[1] if installed else None}
 
 
-def reboot_pending(versions: dict[str, str | None]) -> bool:
+def reboot_pending(versions: Mapping[str, str | None]) -> bool:
     """Whether the driver was updated and its old module is still loaded: the next container would not get the GPU."""
     loaded, installed = versions.get("loaded"), versions.get("installed")
     return bool(loaded and installed and loaded != installed)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi, gpu, host, ports, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 
 DOCKER_ROOT = "/var/lib/docker"
 NEEDRESTART = "/etc/needrestart/conf.d/dgx-vllm.conf"
@@ -68,7 +68,10 @@ def collect(
         "docker": docker,
         "daemon_json": docker_cli.daemon_json(root / "etc/docker/daemon.json"),
         "nvidia_ctk": toolkit.result(),
-        "cdi": {"specs": cdi.specifications(root, docker["cdi_spec_dirs"] or cdi.FOLDERS), "refreshes": cdi.refreshes(root)},
+        "cdi": {
+            "specs": cdi.specifications(root, docker["cdi_spec_dirs"] or cdi.FOLDERS),
+            "refreshes": cdi.refreshes(root),
+        },
         "image": image.result(),
         "model": model,
         "service": unit.result(),

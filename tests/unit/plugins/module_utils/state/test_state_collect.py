@@ -190,7 +190,9 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
         ),
         *(
             "nvidia_ctk",
-            "cdi_specs",
+            "cdi",
+            "boot_id",
+            "needrestart_sha256",
             "image",
             "model",
             "service",
