@@ -50,7 +50,7 @@ def torch(cuda: str | None, init: str) -> str:
     ],
 )
 def test_cuda_must_start_where_the_image_can_tell(module: str | None, status: int, tmp_path: Path) -> None:
-    """B3: without /dev/nvidia-uvm nvidia-smi lists the GPU and cuInit fails. No torch, or one for the CPU, is unknown."""
+    """B3: without /dev/nvidia-uvm nvidia-smi lists the GPU and cuInit fails. Torch without CUDA is unknown."""
     done = proven(tmp_path, module)
     assert (done.returncode != 0) is bool(status), done.stderr
     assert "GPU 0" in done.stdout
