@@ -10,6 +10,7 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import (
     docker,
     fabric,
     replica,
+    start,
     vllm,
     watch,
 )
@@ -28,9 +29,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def node_server(
     settings: Settings, row: Row, rails: Interfaces, addresses: Addresses, node: Node
 ) -> dict[str, Any]:
-    """`env` (pairs of vllm.env), `serve` (vLLM's arguments), `docker` (docker run's), `command`, `watch` (watch.json).
+    """`env` (pairs of vllm.env), `serve` (vLLM's arguments), `docker` (docker run's), `command`, `start` and `watch`.
 
-    A standalone node has no watch: {}. Raises ServerError for a node that cannot take its place in its replica.
+    `start` has the arguments of the program around docker run, by verb, `watch` is watch.json,
+    {} for a standalone node.
+    Raises ServerError for a node that cannot take its place in its replica.
     """
     words = vllm.arguments(settings, row, node)
     environment = vllm.environment(settings, words, fabric.environment(row, rails, addresses))
@@ -42,6 +45,7 @@ def node_server(
         "serve": words,
         "docker": container,
         "command": command,
+        "start": start.start_arguments(settings, row, rails, node),
         "watch": {} if row["world_size"] == 1 else watch.configuration(settings, row, node),
     }
 
