@@ -13,14 +13,14 @@ Row = dict[str, str]
 """A finding as a dictionary: where, check, status, found, reason, remedy."""
 
 
-def preflight(state: Any, settings: Any, host: str = "") -> list[Row]:
-    """The findings about one node."""
+def preflight(state: Any, settings: Any, host: str = "", only: Sequence[str] = ()) -> list[Row]:
+    """The findings about one node, of all checks or of those in `only`."""
     if not isinstance(state, Mapping) or not isinstance(settings, Mapping):
         raise AnsibleFilterError(
             "preflight needs the `state` of dgx_vllm_state and a dictionary of settings, "
             f"not {type(state).__name__} and {type(settings).__name__}; see ansible-doc."
         )
-    return [finding._asdict() for finding in checks.preflight(state, settings, host)]
+    return [finding._asdict() for finding in checks.preflight(state, settings, host, only or checks.CHECKS)]
 
 
 def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runn
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import gpu, host, ports, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.desktop import desktop
 
-DOCKER_ROOT = "/var/lib/docker"
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
 
 
@@ -20,6 +20,7 @@ class Query(NamedTuple):
     """The module's parameters: what to look for, and where."""
 
     image: str = ""
+    base_image: str = ""
     model: str = ""
     model_revision: str = "main"
     models_dir: str = "/var/lib/dgx-vllm/models"
@@ -40,6 +41,7 @@ def collect(
         container = pool.submit(docker_cli.container, runner, CONTAINER)
         containers = pool.submit(docker_cli.containers, runner, CONTAINER)
         image = pool.submit(docker_cli.image, runner, query.image)
+        base = pool.submit(docker_cli.image, runner, query.base_image)
         unit = pool.submit(service.service, root, runner, UNIT)
         watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, query.config_dir))
         clock = pool.submit(host.clock, runner, query.now)
@@ -56,8 +58,9 @@ def collect(
         "kernel": kernel,
         "gpu": gpus.result(),
         "memory": host.memory(root),
+        "desktop": desktop(root),
         "disks": {
-            "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
+            "docker": host.disk(root, docker_cli.image_folder(root, docker)),
             "models": host.disk(root, model["path"] if model["kind"] == "path" else query.models_dir),
         },
         "port": ports.owner(root, runner, query.port, ours["id"] or "", UNIT),
@@ -68,6 +71,7 @@ def collect(
         "nvidia_ctk": toolkit.result(),
         "cdi_specs": gpu.cdi_specs(root),
         "image": image.result(),
+        "base_image": base.result(),
         "model": model,
         "service": unit.result(),
         "watch": watch.result(),
