@@ -50,9 +50,11 @@ def preflight_served_drift(
     return [finding._asdict() for finding in drift.served_drift(_nodes(hostvars, members), settings, host)]
 
 
-def preflight_fabric(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Row]:
+def preflight_fabric(
+    facts: Mapping[str, Any], row: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> list[Row]:
     """The findings about the rails that are planned for a node."""
-    return [finding._asdict() for finding in fabric.fabric_findings(facts, row)]
+    return [finding._asdict() for finding in fabric.fabric_findings(facts, row, settings or {})]
 
 
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:

@@ -130,6 +130,11 @@ state:
       description: Installed version of each package of O(packages), null if it is not installed.
       type: dict
       returned: always
+    apt:
+      description: Enabled apt repositories of packages, each with V(file), V(uri), V(suite), V(signed_by).
+      type: list
+      elements: dict
+      returned: always
     docker:
       description:
         - V(installed), V(running), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
@@ -163,6 +168,7 @@ state:
         - V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
         - V(partial_bytes) is what a download need not fetch again, V(lacking) what a folder has to have to be a model.
         - V(files) are those of a folder, each with its size and, if it is JSON, its checksum.
+        - V(heads) is the number of attention heads that the model's configuration names, null if it names none.
         - V(unreadable) and V(unwritable) are paths that root cannot use in a container without capabilities.
       type: dict
       returned: always

@@ -46,6 +46,22 @@ def compared(folder: Path) -> dict[str, str]:
     }
 
 
+def heads(folder: Path) -> int | None:
+    """The number of attention heads in the model's configuration, which tensor parallelism divides; None without one."""
+    for name, key in ((CONFIGS[0], "num_attention_heads"), (CONFIGS[1], "n_heads")):
+        try:
+            content = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        parts = [content]
+        if isinstance(content, dict):
+            parts += [content.get(inner) for inner in ("text_config", "llm_config")]
+        for part in parts:
+            if isinstance(part, dict) and isinstance(part.get(key), int):
+                return int(part[key])
+    return None
+
+
 def indexed(index: Path) -> set[str]:
     """The weight files that an index names."""
     try:

@@ -59,7 +59,7 @@ def partial_bytes(part: Path) -> int:
 def _found(kind: str, present: bool, **more: Any) -> dict[str, Any]:
     nothing = {
         "commit": None, "path": None, "size_bytes": 0, "partial_bytes": 0, "lacking": "", "files": {},
-        "unreadable": "", "unwritable": "",
+        "heads": None, "unreadable": "", "unwritable": "",
     }  # fmt: skip
     return {"kind": kind, "present": present, **nothing, **more}
 
@@ -76,6 +76,7 @@ def _at_path(root: Path, model: str) -> dict[str, Any]:
         path=model,
         size_bytes=sum(size_of(path) for path in paths),
         files=folder.compared(directory),
+        heads=folder.heads(directory),
         unreadable=_on_node(root, folder.barred([directory, *paths])),
     )
 
@@ -124,5 +125,6 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
         commit=commit,
         path=path,
         size_bytes=sum(sizes.values()),
+        heads=folder.heads(under(root, path)),
         unreadable=_on_node(root, folder.barred(read)),
     )

@@ -173,6 +173,20 @@ def model(check: Check, state: State, settings: Settings) -> Finding:
     return check.passed(gib(found["size_bytes"]) if found["present"] else "to be fetched", where)
 
 
+def heads(check: Check, state: State, settings: Settings) -> Finding:
+    """Tensor parallelism gives each node an equal number of attention heads, where the model's configuration is known."""
+    tensor, number = int(settings.get("tensor_parallel_size", 1)), state["model"].get("heads")
+    if tensor == 1 or number is None:
+        return check.passed("one part" if tensor == 1 else "not known yet")
+    if number % tensor == 0:
+        return check.passed(f"{number} heads in {tensor} parts")
+    return check.warned(
+        f"{number} heads in {tensor} parts",
+        f"config.json names {number} attention heads, and vLLM gives each of {tensor} nodes an equal number of them",
+        f"write `dgx_vllm_pipeline_parallel_size: {tensor}` and `dgx_vllm_tensor_parallel_size: 1`, which divides layers",
+    )
+
+
 def desktop(check: Check, state: State, settings: Settings) -> Finding:
     """A desktop takes memory that the model could have: worth knowing, and no more."""
     found = state.get("desktop") or {}

@@ -33,9 +33,9 @@ def given_pair(a: Any = A, b: Any = B, **more: Any) -> Variables:
 
 
 CASES: dict[str, tuple[Variables, str]] = {
-    "three nodes": (
-        replica(3),
-        r"Replica chat has 3 nodes \(spark1, spark2, spark3\), but .*on 1, 2, 4 or 8",
+    "a ring of nine": (
+        replica(9, fabric_kind="ring"),
+        r"Ring chat has 9 nodes, and this role plans addresses for rings of up to 8; write dgx_vllm_fabric_addresses",
     ),
     "tp does not fit": (
         replica(4, tensor_parallel_size=2),
@@ -215,7 +215,7 @@ def test_a_host_in_the_group_of_another_replica() -> None:
 
 
 def test_all_mistakes_come_at_once() -> None:
-    fleet = {**replica(3, "a"), **replica(2, "b", 4, tensor_parallel_size=4)}
+    fleet = {**replica(3, "a", fabric_kind="direct"), **replica(2, "b", 4, tensor_parallel_size=4)}
     assert len(plan(changed(fleet, "spark4", port="x"))["mistakes"]) >= 3
 
 

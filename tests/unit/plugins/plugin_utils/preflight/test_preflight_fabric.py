@@ -98,10 +98,13 @@ def test_netplan_files_of_others_are_named(cabled: Machine) -> None:
     cabled.write("etc/netplan/40-cx7.yaml", other.format("enp1s0f0np0"))
     cabled.write("etc/netplan/50-commented.yaml", "# enp1s0f0np0:\nnetwork: {version: 2}\n")
     rows = preflight_fabric(cabled.read(), ROW)
-    assert [(row["status"], row["found"]) for row in rows if row["status"] != "pass"] == [
-        ("warn", "enP2p1s0f0np0 is configured by /run/netplan/10-quoted.yaml, too"),
-        ("warn", "enp1s0f0np0 is configured by /etc/netplan/98-assistant.yaml, too"),
+    assert [(row["status"], row["found"]) for row in rows] == [
+        ("fail", "/run/netplan/10-quoted.yaml configures enP2p1s0f0np0 with 192.168.100.10/24"),
+        ("fail", "/etc/netplan/98-assistant.yaml configures enp1s0f0np0 with 192.168.100.10/24"),
     ]
+    assert all("dgx_vllm_fabric_manage: false" in row["remedy"] for row in rows)
+    rows = preflight_fabric(cabled.read(), ROW, {"manage": False})
+    assert [row["status"] for row in rows] == ["pass"]
 
 
 def test_without_an_adapter_the_cable_is_named_first(spark: Machine) -> None:
