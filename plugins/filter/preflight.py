@@ -13,7 +13,7 @@ Row = dict[str, str]
 """A finding as a dictionary: where, check, status, found, reason, remedy."""
 
 
-def preflight(state: Any, settings: Any, host: str = "", only: Sequence[str] = ()) -> list[Row]:
+def preflight(state: Any, settings: Any, host: str = "", only: Sequence[str] | None = None) -> list[Row]:
     """The findings about one node, of all checks or of those in `only`."""
     if not isinstance(state, Mapping) or not isinstance(settings, Mapping):
         raise AnsibleFilterError(

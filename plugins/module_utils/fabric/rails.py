@@ -153,11 +153,15 @@ def surplus(devices: Sequence[Device], options: Options) -> list[str]:
     able = [device for device in devices if not _unfit(device, options) and device["exists"]]
     if options.interfaces or not options.rails or _stay(able, options):
         return []
-    linked = [device for device in able if device["carrier"] and device["port"] is not None]
+    functions = sorted(
+        (device for device in able if device["port"] is not None),
+        key=lambda device: (device["port"], device["half"] or 0),
+    )
+    linked = [device for device in functions if device["carrier"]]
     ports = sorted({device["port"] for device in linked})
     if 2 * len(ports) <= options.rails:
         return []
-    first = [device["interface"] for device in able if device["port"] == ports[0]]
+    first = [device["interface"] for device in functions if device["port"] == ports[0]]
     return [
         f"Ports {' and '.join(map(str, ports))} have a link ({', '.join(device['interface'] for device in linked)}), but "
         f"{options.rails} rails are planned; name those of the fabric, as `dgx_vllm_fabric_interfaces: "

@@ -228,7 +228,7 @@ def cgroup_driver(check: Check, state: State, settings: Settings) -> Finding:
     """With the systemd driver and without CDI, a container loses the GPU at `systemctl daemon-reload`."""
     used = state["docker"]["cgroup_driver"]
     if not used:
-        return check.passed("unknown yet", "Docker is not running; the next run checks it")
+        return check.passed("unknown yet", "Docker is not running; the stage runtime checks it")
     if used != "systemd" or _uses_cdi(state, settings):
         return check.passed(used, "docker info")
     return check.failed(
