@@ -141,8 +141,8 @@ fabric:
       returned: always
     arp:
       description:
-        - V(text) of the role's file of sysctl settings, the V(live) ones by rail, and the V(weak) rails, which answer ARP
-          for addresses of other interfaces.
+        - V(text) of the role's file of sysctl settings, the V(live) ones by rail, and the V(weak) rails, which answer
+          ARP for addresses of other interfaces.
       type: dict
       returned: always
     netplan:

@@ -112,7 +112,8 @@ state:
       returned: always
     disks:
       description:
-        - V(docker) (where the engine keeps its images) and V(models), each with V(path), V(mount), V(free_bytes), V(total_bytes).
+        - V(docker) (where the engine keeps its images) and V(models), each with V(path), V(mount), V(free_bytes) and
+          V(total_bytes).
       type: dict
       returned: always
     port:

@@ -1,7 +1,7 @@
 """A node, or two that form a replica, as the modules read them through the life of a deployment.
 
-What the role leaves on a node (Docker, image, weights, unit, netplan file, container, a held port, used memory) is there as
-on a machine; the weights are sparse files of real size. Whatever is read or judged is the product's own code.
+What the role leaves on a node (Docker, image, weights, unit, netplan file, container, a held port, used memory) is
+there as on a machine; the weights are sparse files of real size. Whatever is read or judged is the product's own code.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Node:
         """/proc/meminfo in GiB; swap stays as it was given once."""
         self.swap = swap or self.swap
         fields = {"MemTotal": 120, "MemAvailable": available, "SwapTotal": self.swap}
-        self.write("/proc/meminfo", "".join(f"{key}: {value * GIB // 1024} kB\n" for key, value in fields.items()))
+        self.write(
+            "/proc/meminfo", "".join(f"{key}: {value * GIB // 1024} kB\n" for key, value in fields.items())
+        )
 
     @property
     def installed(self) -> bool:
@@ -139,7 +141,9 @@ class Node:
             lines = [f"{name}\tinstalled\t{versions[name]}\n" for name in PACKAGES] if self.installed else []
             return Completed(0, "".join(lines), "")
         if words[0] == "systemctl" and words[2] == "dgx-vllm.service":
-            active = {"rebooted": "activating", "again": "active", "serving": "active"}.get(self.stage, "inactive")
+            active = {"rebooted": "activating", "again": "active", "serving": "active"}.get(
+                self.stage, "inactive"
+            )
             loaded = "loaded" if self.complete else "not-found"
             return Completed(0, f"LoadState={loaded}\nActiveState={active}\nUnitFileState=enabled\n", "")
         if words[0] == "ss" and "-Hltnp" in words:
@@ -156,13 +160,15 @@ class Node:
             return Completed(MISSING, "", "docker is not installed")
         running = self.stage in ("again", "serving")
         if words[1] == "info":
-            info = {"ServerVersion": self.docker, "CgroupDriver": self.cgroup_driver, "DockerRootDir": "/var/lib/docker"}
+            info = {"ServerVersion": self.docker, "CgroupDriver": self.cgroup_driver}
             return Completed(0, json.dumps(info), "")
         if words[1] == "ps":
             ours = {"Names": "dgx-vllm", "Image": "sha256:1", "Ports": ""}
             return Completed(0, json.dumps(ours) if running else "", "")
         if words[1:3] == ["container", "inspect"] and running:
-            return Completed(0, json.dumps([{"Id": CONTAINER, "State": {"Running": True}, "Image": "sha256:1"}]), "")
+            return Completed(
+                0, json.dumps([{"Id": CONTAINER, "State": {"Running": True}, "Image": "sha256:1"}]), ""
+            )
         if words[1:3] == ["image", "inspect"] and self.complete:
             return Completed(0, json.dumps([self.image]), "")
         return Completed(1, "", "No such object")

@@ -1,7 +1,7 @@
 """How the node answers ARP on its rails.
 
-Both functions of a port are on one Ethernet segment, and Linux answers for any local address on any interface. A peer then
-may learn the MAC address of the other function, and RoCE sends its packets there.
+Both functions of a port are on one Ethernet segment, and Linux answers for any local address on any interface. A peer
+then may learn the MAC address of the other function, and RoCE sends its packets there.
 """
 
 from __future__ import annotations

@@ -70,11 +70,10 @@ def _concerns(name: str, body: str, device: Mapping[str, Any]) -> bool:
     """Whether a block is about a device: by its id, or by the name, pattern or MAC address that it matches."""
     match = re.search(r"^\s+match:(.*(?:\n\s+(?:name|macaddress|driver):.*)*)", body, re.MULTILINE)
     if not match or not re.search(r"name|macaddress", match.group(1)):
-        return name == device["interface"]
+        return name == str(device["interface"])
     wanted = dict(re.findall(r"(name|macaddress):\s*[\"']?([^\"'\s,}]+)", match.group(1)))
-    return fnmatchcase(str(device["interface"]), wanted.get("name", "*")) and (
-        wanted.get("macaddress", device["mac"]).lower() == device["mac"]
-    )
+    named = fnmatchcase(str(device["interface"]), wanted.get("name", "*"))
+    return named and str(wanted.get("macaddress", device["mac"])).lower() == str(device["mac"])
 
 
 def _addresses(body: str) -> list[str]:

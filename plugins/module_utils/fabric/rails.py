@@ -19,8 +19,8 @@ MODULES_FILE = "/etc/modules-load.d/dgx-vllm.conf"
 
 
 NO_ADAPTER = (
-    "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns the adapter off without one. If it "
-    "stays away: lspci -d 15b3: shows the adapter, lsmod its driver mlx5_core."
+    "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns the adapter off without one. "
+    "If it stays away: lspci -d 15b3: shows the adapter, lsmod its driver mlx5_core."
 )
 
 
@@ -162,10 +162,11 @@ def surplus(devices: Sequence[Device], options: Options) -> list[str]:
     if 2 * len(ports) <= options.rails:
         return []
     first = [device["interface"] for device in functions if device["port"] == ports[0]]
+    names = ", ".join(device["interface"] for device in linked)
     return [
-        f"Ports {' and '.join(map(str, ports))} have a link ({', '.join(device['interface'] for device in linked)}), but "
-        f"{options.rails} rails are planned; name those of the fabric, as `dgx_vllm_fabric_interfaces: "
-        f"[{', '.join(first)}]`, or write `dgx_vllm_fabric_ports: {len(ports)}` if all cables are the fabric's."
+        f"Ports {' and '.join(map(str, ports))} have a link ({names}), but {options.rails} rails are planned; name those "
+        f"of the fabric, as `dgx_vllm_fabric_interfaces: [{', '.join(first)}]`, or write "
+        f"`dgx_vllm_fabric_ports: {len(ports)}` if all cables are the fabric's."
     ]
 
 

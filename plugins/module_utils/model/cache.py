@@ -113,7 +113,10 @@ class Cache:
             return None
         here = sorted(_from_blob(root, path) for path in paths)
         names_here = {item.name for item in here}
-        if "config.json" not in names_here or not indexed(root / "model.safetensors.index.json") <= names_here:
+        if (
+            "config.json" not in names_here
+            or not indexed(root / "model.safetensors.index.json") <= names_here
+        ):
             return None
         return Listing(commit, here)
 

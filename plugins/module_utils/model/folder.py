@@ -9,7 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 CONFIGS = ("config.json", "params.json")
-INDEXES = ("model.safetensors.index.json", "consolidated.safetensors.index.json", "pytorch_model.bin.index.json")
+INDEXES = (
+    "model.safetensors.index.json",
+    "consolidated.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 COMPARED = (*WEIGHTS, ".json", ".jinja", ".model", ".py")
 POINTER = b"version https://git-lfs"
@@ -47,7 +51,7 @@ def compared(folder: Path) -> dict[str, str]:
 
 
 def heads(folder: Path) -> int | None:
-    """The number of attention heads in the model's configuration, which tensor parallelism divides; None without one."""
+    """The number of attention heads that the model's configuration names; None without one."""
     for name, key in ((CONFIGS[0], "num_attention_heads"), (CONFIGS[1], "n_heads")):
         try:
             content = json.loads((folder / name).read_bytes())

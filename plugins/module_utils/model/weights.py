@@ -14,7 +14,6 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import folder
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
 
-
 ORPHAN = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
 """A part of an attempt that no later download continues (huggingface_hub 2.4: ETAG.8HEX.incomplete)."""
 
@@ -57,7 +56,7 @@ def partial_bytes(part: Path) -> int:
 
 
 def _found(kind: str, present: bool, **more: Any) -> dict[str, Any]:
-    nothing = {
+    nothing: dict[str, Any] = {
         "commit": None, "path": None, "size_bytes": 0, "partial_bytes": 0, "lacking": "", "files": {},
         "heads": None, "unreadable": "", "unwritable": "",
     }  # fmt: skip

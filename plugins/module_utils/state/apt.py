@@ -17,7 +17,9 @@ def repositories(root: Path) -> list[dict[str, Any]]:
     folder = root / "etc/apt/sources.list.d"
     lists = [root / "etc/apt/sources.list", *sorted(folder.glob("*.list"))]
     found = [(path, entry) for path in lists for entry in _lines(read_text(path))]
-    found += [(path, entry) for path in sorted(folder.glob("*.sources")) for entry in _stanzas(read_text(path))]
+    found += [
+        (path, entry) for path in sorted(folder.glob("*.sources")) for entry in _stanzas(read_text(path))
+    ]
     return [
         {"file": f"/{path.relative_to(root)}", "uri": uri.rstrip("/"), "suite": suite, "signed_by": key}
         for path, (uri, suite, key) in found
@@ -45,7 +47,10 @@ def _stanzas(text: str) -> Iterator[tuple[str, str, str]]:
                 name, _, value = line.partition(":")
                 name = name.lower()
                 fields[name] = value.strip()
-        if fields.get("enabled", "yes").lower() in ("no", "false", "0") or "deb" not in fields.get("types", "").split():
+        if (
+            fields.get("enabled", "yes").lower() in ("no", "false", "0")
+            or "deb" not in fields.get("types", "").split()
+        ):
             continue
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():

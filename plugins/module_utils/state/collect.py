@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import apt, gpu, host, ports, service
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.desktop import desktop
 
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"

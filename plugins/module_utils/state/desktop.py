@@ -8,8 +8,10 @@ from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
 
-_SHELLS = frozenset({"gnome-shell", "plasmashell", "Xorg", "Xwayland", "xfce4-session", "cinnamon", "weston", "sway"})
-"""Programs of which a graphical session, or the screen to log in at, has one (names as the kernel cuts them: 15 letters)."""
+_SHELLS = frozenset(
+    {"gnome-shell", "plasmashell", "Xorg", "Xwayland", "xfce4-session", "cinnamon", "weston", "sway"}
+)
+"""Programs of which a graphical session, or the screen to log in at, has one (15 letters of a name at most)."""
 
 _PARTS = re.compile(
     r"gnome-|gdm|gsd-|gjs|mutter|nautilus|tracker-|localsearch|evolution-|gvfs|ibus-|xdg-|plasma|kwin|kded|xfce|sddm|lightdm"

@@ -54,18 +54,22 @@ def swapped(hosts: Hosts, link: Link, pings: Sequence[Measured]) -> Finding | No
                 expected = rail_devices(hosts[peer]).get(to_rail) if peer in hosts else None
                 if host == peer and expected and device["twin"] == expected["interface"]:
                     return _other_half(link, ping, device, expected)
-                return _cabling(link, f"rail {ping['rail']} of {ping['from']} arrives at rail {number} of {host}")
+                return _cabling(
+                    link, f"rail {ping['rail']} of {ping['from']} arrives at rail {number} of {host}"
+                )
     return None
 
 
-def _other_half(link: Link, ping: Measured, device: Mapping[str, Any], expected: Mapping[str, Any]) -> Finding:
+def _other_half(
+    link: Link, ping: Measured, device: Mapping[str, Any], expected: Mapping[str, Any]
+) -> Finding:
     names = f"{device['interface']} and {expected['interface']}"
     return failed(
         _where(link),
         "other_half",
         f"{device['interface']} of {ping['to']} answers for the address of {expected['interface']}",
-        "the cables are right: both halves of a port are on one Ethernet segment, and the kernel answers ARP on either, "
-        "so RoCE sends the packets of both rails to one half",
+        "the cables are right: both halves of a port are on one Ethernet segment, and the kernel answers ARP on "
+        "either, so RoCE sends the packets of both rails to one half",
         "run site.yml with the tag fabric; if you manage the addresses, set net.ipv4.conf.NAME.arp_ignore=1 and "
         f"net.ipv4.conf.NAME.arp_announce=2 for {names} on {ping['to']}",
     )

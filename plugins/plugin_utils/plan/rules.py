@@ -70,8 +70,10 @@ def _kind(replica: Replica) -> Iterator[str]:
             f"Replica {replica.name} has two nodes, which cannot form a ring{head.at('fabric_kind')}; "
             "write `dgx_vllm_fabric_kind: direct`."
         )
-    if replica.kind == "ring" and nodes > fabric.MAX_RING and any(
-        node.fabric_prefix and not node.fabric_addresses for node in replica.members
+    if (
+        replica.kind == "ring"
+        and nodes > fabric.MAX_RING
+        and any(node.fabric_prefix and not node.fabric_addresses for node in replica.members)
     ):
         yield (
             f"Ring {replica.name} has {nodes} nodes, and this role plans addresses for rings of up to {fabric.MAX_RING}"

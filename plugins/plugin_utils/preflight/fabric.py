@@ -18,8 +18,8 @@ def fabric_findings(facts: Mapping[str, Any], row: Mapping[str, Any], settings: 
     """One failure per mistake that neither cables nor packages can fix, or one finding that passed.
 
     `facts` is the `fabric` of dgx_vllm_fabric, `row` the node's row of the plan; `settings` has `manage` (whether the
-    role writes the addresses), `renumber` (whether they may move) and `docker_installed`. No user can accept these: they
-    lock the node out or leave it without a fabric.
+    role writes the addresses), `renumber` (whether they may move) and `docker_installed`. No user can accept these:
+    they lock the node out or leave it without a fabric.
     """
     check = Check(row["host"], "rails")
     others = [*_elsewhere_configured(check, facts, row)] if settings.get("manage", True) else []
@@ -46,8 +46,8 @@ def _elsewhere_configured(
             yield check.failed(
                 f"{where} with {', '.join(foreign)}",
                 "netplan merges its files and adds up their addresses, so the rail would have those as well",
-                f"move {other['file']} out of that folder, or set dgx_vllm_fabric_manage: false and manage all addresses "
-                "of the rails yourself",
+                f"move {other['file']} out of that folder, or set dgx_vllm_fabric_manage: false and manage all "
+                "addresses of the rails yourself",
             )
         else:
             yield check.warned(
@@ -69,7 +69,7 @@ def _moved(check: Check, facts: Mapping[str, Any], row: Mapping[str, Any]) -> It
     after = [str(rail["address"]) for rail in row["rails"]]
     moved = [
         (name, old, new)
-        for (name, old), new in zip(before, after)
+        for (name, old), new in zip(before, after, strict=False)
         if old != new and ipaddress.IPv4Interface(old).network.subnet_of(prefix)
     ]
     if not moved:
@@ -83,8 +83,8 @@ def _moved(check: Check, facts: Mapping[str, Any], row: Mapping[str, Any]) -> It
     )
     yield check.failed(
         "; ".join(f"{name} has {old} and would get {new}" for name, old, new in moved),
-        "hosts were added to the inventory or removed from it, and a planned address follows from the place among them; "
-        "a change cuts the connections of the replica",
+        "hosts were added to the inventory or removed from it, and a planned address follows from the place among "
+        "them; a change cuts the connections of the replica",
         f"write {keep} for {row['host']} to keep its addresses, or run with -e dgx_vllm_fabric_renumber=true",
     )
 

@@ -129,7 +129,12 @@ def _disk(check: Check, state: State, need: int, what: str, variable: str, reaso
 def disk_docker(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the image where Docker keeps its data."""
     return _disk(
-        check, state, _wanted(state, settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image needs"
+        check,
+        state,
+        _wanted(state, settings, "docker"),
+        "docker",
+        "dgx_vllm_min_free_docker_gib",
+        "the image needs",
     )
 
 
@@ -164,7 +169,7 @@ def model(check: Check, state: State, settings: Settings) -> Finding:
     if closed:
         return check.failed(
             closed,
-            f"root in the containers has no capabilities, so it can{'not read' if found['present'] else 'not write to'} "
+            f"root in the containers has no capabilities, so it cannot {'read' if found['present'] else 'write to'} "
             "what belongs to another user and is not open to all",
             f"sudo chown -R root {closed}, or set dgx_vllm_models_dir to a folder of root (the default is one)"
             if found["kind"] == "hub"
@@ -174,7 +179,7 @@ def model(check: Check, state: State, settings: Settings) -> Finding:
 
 
 def heads(check: Check, state: State, settings: Settings) -> Finding:
-    """Tensor parallelism gives each node an equal number of attention heads, where the model's configuration is known."""
+    """Tensor parallelism gives each node an equal number of attention heads; the model may not be known yet."""
     tensor, number = int(settings.get("tensor_parallel_size", 1)), state["model"].get("heads")
     if tensor == 1 or number is None:
         return check.passed("one part" if tensor == 1 else "not known yet")
@@ -183,7 +188,7 @@ def heads(check: Check, state: State, settings: Settings) -> Finding:
     return check.warned(
         f"{number} heads in {tensor} parts",
         f"config.json names {number} attention heads, and vLLM gives each of {tensor} nodes an equal number of them",
-        f"write `dgx_vllm_pipeline_parallel_size: {tensor}` and `dgx_vllm_tensor_parallel_size: 1`, which divides layers",
+        f"write `dgx_vllm_pipeline_parallel_size: {tensor}` and `dgx_vllm_tensor_parallel_size: 1` to divide layers",
     )
 
 

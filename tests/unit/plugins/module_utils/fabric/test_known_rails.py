@@ -7,7 +7,6 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import arp
 from helpers.machine import SPARK, Machine
 from helpers.netplan_text import arp_text, netplan_text
 
-
 A = ["198.51.100.1/26", "198.51.100.65/26", "198.51.100.129/26", "198.51.100.193/26"]
 
 
@@ -70,7 +69,9 @@ def test_a_second_cable_on_a_new_node_is_refused_with_the_remedy_that_works(spar
     for port in (0, 1):
         spark.port(port)
     (sentence,) = spark.read(rails=2)["refused"]
-    assert sentence.startswith("Ports 0 and 1 have a link (enp1s0f0np0, enP2p1s0f0np0, enp1s0f1np1, enP2p1s0f1np1)")
+    assert sentence.startswith(
+        "Ports 0 and 1 have a link (enp1s0f0np0, enP2p1s0f0np0, enp1s0f1np1, enP2p1s0f1np1)"
+    )
     assert "`dgx_vllm_fabric_interfaces: [enp1s0f0np0, enP2p1s0f0np0]`" in sentence
     facts = spark.read("enp1s0f0np0", "enP2p1s0f0np0", rails=2)
     assert facts["refused"] == []
@@ -80,7 +81,9 @@ def test_a_second_cable_on_a_new_node_is_refused_with_the_remedy_that_works(spar
 
 def test_no_adapter_is_refused_and_the_cable_named_first(spark: Machine) -> None:
     (sentence,) = spark.read(rails=2)["refused"]
-    assert sentence.startswith("No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns")
+    assert sentence.startswith(
+        "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns"
+    )
     assert spark.read()["refused"] == []
 
 

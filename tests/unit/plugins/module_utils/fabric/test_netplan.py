@@ -211,7 +211,11 @@ def test_files_that_match_a_rail_by_name_pattern_or_mac_are_found(
     """S8: a connection of a desktop has an id of its own and a match."""
     spark.port(0)
     spark.write("etc/netplan/90-NM-0f7a33ac.yaml", by_networkmanager(match))
-    file = {"file": "/etc/netplan/90-NM-0f7a33ac.yaml", "interfaces": found, "addresses": ["192.168.100.10/24"]}
+    file = {
+        "file": "/etc/netplan/90-NM-0f7a33ac.yaml",
+        "interfaces": found,
+        "addresses": ["192.168.100.10/24"],
+    }
     assert spark.read()["netplan_elsewhere"] == ([file] if found else [])
 
 

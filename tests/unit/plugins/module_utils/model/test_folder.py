@@ -32,7 +32,8 @@ def index(*names: str) -> str:
         ({"params.json": "{}", "consolidated.safetensors": "x"}, ""),
         ({"config.json": "{}", "model.gguf": "x"}, ""),
         (
-            {"config.json": "{}", "a.safetensors": "x", "model.safetensors.index.json": index("a.safetensors", "b.safetensors")},
+            {"config.json": "{}", "a.safetensors": "x",
+             "model.safetensors.index.json": index("a.safetensors", "b.safetensors")},
             "lacks b.safetensors, which model.safetensors.index.json names (1 missing)",
         ),
         (
@@ -56,7 +57,9 @@ def test_no_folder_at_all(tmp_path: Path) -> None:
 
 
 def test_what_is_compared_are_names_sizes_and_the_content_of_small_files(tmp_path: Path) -> None:
-    one = made(tmp_path, **{"config.json": "{}", "a.safetensors": "12345", "README.md": "x", ".hidden.json": "{}"})
+    one = made(
+        tmp_path, **{"config.json": "{}", "a.safetensors": "12345", "README.md": "x", ".hidden.json": "{}"}
+    )
     assert folder.compared(one) == {"a.safetensors": "5", "config.json": "2 44136fa355b3"}
 
 

@@ -24,12 +24,15 @@ Types: deb
 URIs: https://example.com/off
 Suites: /
 """
-OURS = "Types: deb\nURIs: https://nvidia.github.io/libnvidia-container/stable/deb/$(ARCH)\nSuites: /\nSigned-By: /etc/k.asc\n"
 REPOSITORY = {"name": "dgx-vllm-x", "url": "https://nvidia.github.io/libnvidia-container/stable/deb/$(ARCH)"}
+OURS = f"Types: deb\nURIs: {REPOSITORY['url']}\nSuites: /\nSigned-By: /etc/k.asc\n"
 
 
 def test_both_kinds_of_files_are_read(tmp_path, write):
-    write("/etc/apt/sources.list", "deb http://deb.debian.org/debian bookworm main\ndeb-src http://x bookworm main\n")
+    write(
+        "/etc/apt/sources.list",
+        "deb http://deb.debian.org/debian bookworm main\ndeb-src http://x bookworm main\n",
+    )
     write("/etc/apt/sources.list.d/nvidia-container-toolkit.list", GUIDE)
     write("/etc/apt/sources.list.d/ubuntu.sources", STANZAS)
     found = [(one["uri"], one["suite"], one["signed_by"]) for one in repositories(tmp_path)]

@@ -42,7 +42,12 @@ FOLDER = {
     "lacking": "", "heads": None,
 }  # fmt: skip
 TWO_KEYS = [
-    {"file": f"/etc/apt/{name}.list", "uri": "https://x/deb/" + uri, "suite": "/", "signed_by": f"/k/{name}.gpg"}
+    {
+        "file": f"/etc/apt/{name}.list",
+        "uri": "https://x/deb/" + uri,
+        "suite": "/",
+        "signed_by": f"/k/{name}.gpg",
+    }
     for name, uri in (("a", "$(ARCH)"), ("b", "arm64/"))
 ]
 CASES = [
@@ -109,8 +114,20 @@ CASES = [
     ("apt", {"apt": TWO_KEYS, "docker.installed": False}, {}, "fail", "apt then reads none at all"),
     ("apt", {"apt": [TWO_KEYS[0], {**TWO_KEYS[1], "signed_by": "/k/a.gpg"}]}, {}, "pass", "1 repositories"),
     ("apt", {"apt": [TWO_KEYS[0], {**TWO_KEYS[1], "suite": "noble"}]}, {}, "pass", "2 repositories"),
-    ("desktop", {"desktop": {"shells": ["gnome-shell"], "bytes": 3 * GIB}}, {}, "warn", "gnome-shell, 3.0 GiB"),
-    ("disk_models", {"disks.models.free_bytes": 60 * GIB, "model.partial_bytes": 50 * GIB}, {}, "fail", "110.0 GiB"),
+    (
+        "desktop",
+        {"desktop": {"shells": ["gnome-shell"], "bytes": 3 * GIB}},
+        {},
+        "warn",
+        "gnome-shell, 3.0 GiB",
+    ),
+    (
+        "disk_models",
+        {"disks.models.free_bytes": 60 * GIB, "model.partial_bytes": 50 * GIB},
+        {},
+        "fail",
+        "110.0 GiB",
+    ),
     (
         "disk_models",
         {"disks.models.free_bytes": 60 * GIB, "model.partial_bytes": 50 * GIB},
@@ -125,11 +142,23 @@ CASES = [
         "pass",
         "35.0 GiB needed",
     ),
-    ("model", {"model": {**FOLDER, "present": False, "lacking": "has no weights"}}, {}, "fail", "it has no weights"),
+    (
+        "model",
+        {"model": {**FOLDER, "present": False, "lacking": "has no weights"}},
+        {},
+        "fail",
+        "it has no weights",
+    ),
     ("model", {"model": {**FOLDER, "unreadable": "/srv/m/a"}}, {}, "fail", "sudo chmod -R go+rX /srv/m"),
     ("model", {"model": FOLDER}, {}, "pass", "9.0 GiB"),
     ("model", {"model.unwritable": "/home/u/hf"}, {}, "fail", "sudo chown -R root /home/u/hf"),
-    ("heads", {"model.heads": 64}, {"tensor_parallel_size": 3}, "warn", "`dgx_vllm_pipeline_parallel_size: 3`"),
+    (
+        "heads",
+        {"model.heads": 64},
+        {"tensor_parallel_size": 3},
+        "warn",
+        "`dgx_vllm_pipeline_parallel_size: 3`",
+    ),
     ("heads", {"model.heads": 24}, {"tensor_parallel_size": "3"}, "pass", "24 heads in 3 parts"),
     ("heads", {}, {"tensor_parallel_size": 3}, "pass", "not known yet"),
     ("heads", {"model.heads": 7}, {}, "pass", "one part"),
@@ -140,7 +169,13 @@ CASES = [
         "pass",
         "81.0 GiB weights, its part of 2",
     ),
-    ("memory", {"model.size_bytes": 162 * GIB}, {"kv_cache_memory_bytes": 20 * GIB}, "fail", "162.0 GiB weights"),
+    (
+        "memory",
+        {"model.size_bytes": 162 * GIB},
+        {"kv_cache_memory_bytes": 20 * GIB},
+        "fail",
+        "162.0 GiB weights",
+    ),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1014-nvidia"]}, {}, "fail", "boots next"),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1008-nvidia"]}, {}, "warn", "1008"),
     ("docker", {"docker.installed": False}, {}, "warn", "will install Docker"),

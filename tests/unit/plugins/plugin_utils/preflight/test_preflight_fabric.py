@@ -147,7 +147,9 @@ def test_addresses_that_move_because_hosts_went_need_the_operators_word(cabled: 
     row = row_of("spark3", fleet(3, 4))
     (finding,) = preflight_fabric(cabled.read(), row)
     assert finding["status"] == "fail"
-    assert finding["found"].startswith("enp1s0f0np0 has 198.51.100.3/26 and would get 198.51.100.1/26; enP2p1s0f0np0")
+    assert finding["found"].startswith(
+        "enp1s0f0np0 has 198.51.100.3/26 and would get 198.51.100.1/26; enP2p1s0f0np0"
+    )
     assert "write `dgx_vllm_fabric_index: 2` for spark3" in finding["remedy"]
     assert "-e dgx_vllm_fabric_renumber=true" in finding["remedy"]
     assert [one["status"] for one in preflight_fabric(cabled.read(), row, {"renumber": True})] == ["pass"]

@@ -1,6 +1,6 @@
-"""Every check judges the same thing the same way: fresh node, broken-off run, next runs, after a reboot, while serving.
+"""Every check judges the same thing the same way: fresh node, broken-off run, next runs, after a reboot, serving.
 
-One node alone and two in a replica, with weights of real size. A check that is new has to be in DEFECTS, or a test fails.
+One node alone and two in a replica, with weights of real size. A new check has to be in DEFECTS, or a test fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KNOWN_AFTER = yaml.safe_load((ROOT / "roles/dgx_vllm/vars/main/preflight.yml").r
 
 
 class Defect:
-    """What is wrong with a node (the last one of a replica), how it is judged, and in which stages that can be known."""
+    """What is wrong with a node (the last one of a replica), how it is judged, and in which stages that is known."""
 
     def __init__(
         self,
@@ -143,7 +143,12 @@ def test_a_good_deployment_is_good_in_every_stage(size: int, tmp_path: Path, mon
 
 @pytest.mark.parametrize(
     ("check", "size"),
-    [(check, size) for check, defect in DEFECTS.items() for size in SIZES if size > 1 or not defect.pair_only],
+    [
+        (check, size)
+        for check, defect in DEFECTS.items()
+        for size in SIZES
+        if size > 1 or not defect.pair_only
+    ],
 )
 def test_a_defect_is_judged_alike_in_every_stage(
     check: str, size: int, tmp_path: Path, monkeypatch: Any
@@ -194,9 +199,7 @@ def test_a_network_that_docker_will_take_is_refused_before_docker_is_there(
     assert {checks["rails"] for checks in deployment.walk().values()} == {"fail"}
 
 
-def test_a_peer_that_copies_over_a_rail_does_not_make_it_management(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_a_peer_that_copies_over_a_rail_does_not_make_it_management(tmp_path: Path, monkeypatch: Any) -> None:
     deployment = Deployment(tmp_path, 2, SIZES[2], monkeypatch)
     node = deployment.nodes["spark2"]
 
