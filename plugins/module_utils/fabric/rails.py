@@ -164,8 +164,8 @@ def surplus(devices: Sequence[Device], options: Options) -> list[str]:
     first = [device["interface"] for device in functions if device["port"] == ports[0]]
     names = ", ".join(device["interface"] for device in linked)
     return [
-        f"Ports {' and '.join(map(str, ports))} have a link ({names}), but {options.rails} rails are planned; name those "
-        f"of the fabric, as `dgx_vllm_fabric_interfaces: [{', '.join(first)}]`, or write "
+        f"Ports {' and '.join(map(str, ports))} have a link ({names}), but {options.rails} rails are planned; name "
+        f"those of the fabric, as `dgx_vllm_fabric_interfaces: [{', '.join(first)}]`, or write "
         f"`dgx_vllm_fabric_ports: {len(ports)}` if all cables are the fabric's."
     ]
 
