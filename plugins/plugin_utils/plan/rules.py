@@ -49,6 +49,8 @@ def _size(replica: Replica) -> Iterator[str]:
     lines = f"`dgx_vllm_tensor_parallel_size: {fitting}`"
     if fitting * pipeline != nodes:
         lines += " and `dgx_vllm_pipeline_parallel_size: 1`"
+    if nodes & (nodes - 1):
+        lines += f", or `dgx_vllm_pipeline_parallel_size: {nodes}` alone if {nodes} does not divide the model's heads,"
     places = head.at("tensor_parallel_size") + head.at("pipeline_parallel_size")
     yield (
         f"Replica {replica.name} has {nodes} node{'s' * (nodes > 1)} ({_names(replica.hosts)}) of one GPU each, but "

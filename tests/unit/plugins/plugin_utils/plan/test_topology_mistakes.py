@@ -41,6 +41,10 @@ CASES: dict[str, tuple[Variables, str]] = {
         replica(4, tensor_parallel_size=2),
         r"4 nodes .* 2 x .* 1 is 2; write `dgx_vllm_tensor_parallel_size: 4` for them",
     ),
+    "three nodes without either": (
+        replica(3, tensor_parallel_size=1),
+        r"write `dgx_vllm_tensor_parallel_size: 3`, or `dgx_vllm_pipeline_parallel_size: 3` alone if 3 does not divide",
+    ),
     "tp on one node": (
         hosts(1, tensor_parallel_size=2),
         r"spark1 has 1 node .*`dgx_vllm_tensor_parallel_size: 1`",
