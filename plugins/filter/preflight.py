@@ -13,14 +13,14 @@ Row = dict[str, str]
 """A finding as a dictionary: where, check, status, found, reason, remedy."""
 
 
-def preflight(state: Any, settings: Any, host: str = "") -> list[Row]:
-    """The findings about one node."""
+def preflight(state: Any, settings: Any, host: str = "", only: Sequence[str] | None = None) -> list[Row]:
+    """The findings about one node, of all checks or of those in `only`."""
     if not isinstance(state, Mapping) or not isinstance(settings, Mapping):
         raise AnsibleFilterError(
             "preflight needs the `state` of dgx_vllm_state and a dictionary of settings, "
             f"not {type(state).__name__} and {type(settings).__name__}; see ansible-doc."
         )
-    return [finding._asdict() for finding in checks.preflight(state, settings, host)]
+    return [finding._asdict() for finding in checks.preflight(state, settings, host, only or checks.CHECKS)]
 
 
 def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -50,9 +50,11 @@ def preflight_served_drift(
     return [finding._asdict() for finding in drift.served_drift(_nodes(hostvars, members), settings, host)]
 
 
-def preflight_fabric(facts: Mapping[str, Any], row: Mapping[str, Any]) -> list[Row]:
+def preflight_fabric(
+    facts: Mapping[str, Any], row: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> list[Row]:
     """The findings about the rails that are planned for a node."""
-    return [finding._asdict() for finding in fabric.fabric_findings(facts, row)]
+    return [finding._asdict() for finding in fabric.fabric_findings(facts, row, settings or {})]
 
 
 def preflight_table(rows_by_host: Mapping[str, Sequence[Mapping[str, Any]]], width: int = 110) -> str:

@@ -1,4 +1,4 @@
-"""Filters for Docker's configuration."""
+"""Filters for the configuration of Docker and apt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.host import same_repository
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import numbers
 
 CDI_BY_ITSELF = (28, 3)
@@ -32,9 +33,24 @@ def daemon_lacks_gpu(daemon: Mapping[str, Any], access: str, version: str | None
     return not (daemon.get("features") or {}).get("cdi", numbers(version) >= CDI_BY_ITSELF)
 
 
+def repository_files(state: Mapping[str, Any], repository: Mapping[str, str]) -> list[str]:
+    """Files by which somebody else has configured apt for `repository` (the keys name and url)."""
+    own = f"/etc/apt/sources.list.d/{repository['name']}.sources"
+    wanted = same_repository(str(repository["url"]), state["arch"])
+    return [
+        str(one["file"])
+        for one in state.get("apt") or ()
+        if one["file"] != own and wanted and same_repository(one["uri"], state["arch"]) == wanted
+    ]
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"daemon_lacks_gpu": daemon_lacks_gpu, "without_nvidia": without_nvidia}
+        return {
+            "daemon_lacks_gpu": daemon_lacks_gpu,
+            "repository_files": repository_files,
+            "without_nvidia": without_nvidia,
+        }

@@ -10,7 +10,8 @@ version_added: 0.2.0
 description:
   - Finds the adapter's interfaces through sysfs by PCI vendor, function and port, never by their names. On a GB10 each
     port has two PCIe functions, and so two interfaces.
-  - Chooses the rails (both functions of each cabled port) and says what stands in the way of others.
+  - Chooses the rails (both functions of each cabled port) and says what stands in the way of others. Rails that the
+    role's netplan file has keep their numbers.
   - Changes nothing and runs in check mode. Needs nothing on the node but its Python (3.9 or newer) and iproute2.
 author:
   - The dgx_vllm authors (@dgx-vllm)
@@ -92,7 +93,9 @@ fabric:
       elements: str
       returned: always
     refused:
-      description: Those of RV(fabric.problems) about interfaces that are named as rails and cannot be.
+      description:
+        - Those of RV(fabric.problems) that neither packages nor modules can solve. An interface is named as a rail and
+          cannot be one, more ports have a link than are planned, or there is no adapter.
       type: list
       elements: str
       returned: always
@@ -124,7 +127,18 @@ fabric:
       type: dict
       returned: always
     netplan_elsewhere:
-      description: Other netplan files by the rail that they configure, too.
+      description: Other netplan files that configure a rail, each with V(file), V(interfaces) and V(addresses).
+      type: list
+      elements: dict
+      returned: always
+    renderer:
+      description: What carries out netplan's files, V(networkd) or V(NetworkManager).
+      type: str
+      returned: always
+    arp:
+      description:
+        - V(text) of the role's file of sysctl settings, the V(live) ones by rail, and the V(weak) rails, which answer
+          ARP for addresses of other interfaces.
       type: dict
       returned: always
     netplan:

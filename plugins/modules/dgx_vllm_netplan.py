@@ -32,7 +32,7 @@ options:
   timeout:
     description: Seconds until the change is reverted.
     type: int
-    default: 120
+    default: 180
 attributes:
   check_mode:
     description: Can run in check mode and return what would change.
@@ -76,7 +76,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["applied", "kept", "absent"], "default": "applied"},
             "content": {"type": "str", "default": ""},
             "live": {"type": "bool", "default": True},
-            "timeout": {"type": "int", "default": 120},
+            "timeout": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
     )

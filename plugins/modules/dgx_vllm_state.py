@@ -19,6 +19,10 @@ options:
     description: Reference or ID of the image to look for. Empty for none.
     type: str
     default: ""
+  base_image:
+    description: Reference of the image that O(image) would be built from. Empty for none.
+    type: str
+    default: ""
   model:
     description: Hugging Face ID of the model, or an absolute path on the node. Empty for none.
     type: str
@@ -106,8 +110,14 @@ state:
       description: V(total_bytes), V(available_bytes), V(swap_total_bytes) of /proc/meminfo.
       type: dict
       returned: always
+    desktop:
+      description: V(shells) of a desktop that runs, and V(bytes) that its programs have for themselves.
+      type: dict
+      returned: always
     disks:
-      description: V(docker) and V(models), each with V(path), V(mount), V(free_bytes), V(total_bytes).
+      description:
+        - V(docker) (where the engine keeps its images) and V(models), each with V(path), V(mount), V(free_bytes) and
+          V(total_bytes).
       type: dict
       returned: always
     port:
@@ -124,6 +134,11 @@ state:
     packages:
       description: Installed version of each package of O(packages), null if it is not installed.
       type: dict
+      returned: always
+    apt:
+      description: Enabled apt repositories of packages, each with V(file), V(uri), V(suite), V(signed_by).
+      type: list
+      elements: dict
       returned: always
     docker:
       description:
@@ -160,8 +175,17 @@ state:
       description: V(present), V(id), V(digests), V(labels), V(size_bytes) of the image.
       type: dict
       returned: always
+    base_image:
+      description: The same of O(base_image).
+      type: dict
+      returned: always
     model:
-      description: V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
+      description:
+        - V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
+        - V(partial_bytes) is what a download need not fetch again, V(lacking) what a folder has to have to be a model.
+        - V(files) are those of a folder, each with its size and, if it is JSON, its checksum.
+        - V(heads) is the number of attention heads that the model's configuration names, null if it names none.
+        - V(unreadable) and V(unwritable) are paths that root cannot use in a container without capabilities.
       type: dict
       returned: always
     service:
@@ -214,6 +238,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "image": {"type": "str", "default": ""},
+            "base_image": {"type": "str", "default": ""},
             "model": {"type": "str", "default": ""},
             "model_revision": {"type": "str", "default": "main"},
             "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},

@@ -40,8 +40,8 @@ def fleets(draw: st.DrawFn) -> Variables:
     fleet: Variables = {}
     first = 1
     for number in range(draw(st.integers(1, 6))):
-        size = draw(st.sampled_from((1, 2, 4, 8)))
-        tensor = draw(st.sampled_from([part for part in (1, 2, 4, 8) if part <= size]))
+        size = draw(st.sampled_from((1, 2, 3, 4, 6, 8)))
+        tensor = draw(st.sampled_from([part for part in range(1, 9) if size % part == 0]))
         more: dict[str, Any] = {
             "tensor_parallel_size": tensor,
             "pipeline_parallel_size": size // tensor,

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.ansible_run import Run, inventory, play
 from helpers.machine import Machine
-from helpers.netplan_text import netplan_text
+from helpers.netplan_text import arp_text, netplan_text
 from helpers.pair import Pair
 
 PACKAGES = ("iputils-ping", "rdma-core", "ibverbs-providers", "ibverbs-utils", "perftest", "infiniband-diags")
@@ -31,6 +31,7 @@ def configured(pair: Pair) -> None:
         names = [rail["interface"] for rail in machine.read()["rails"]]
         machine.write("etc/netplan/40-cx7.yaml", netplan_text(names, addresses))
         (machine.root / "etc/netplan/40-cx7.yaml").chmod(0o600)
+        machine.write("etc/sysctl.d/90-dgx-vllm.conf", arp_text(names))
 
 
 def state(**more: Any) -> dict[str, Any]:
@@ -91,8 +92,10 @@ def test_addresses_of_the_site_are_only_checked(pair: Pair, tmp_path: Path) -> N
 
 
 def test_check_mode_says_what_it_cannot_know(pair: Pair, tmp_path: Path) -> None:
+    machine = pair.machines["spark1"]
+    (machine.root / "etc/netplan/40-cx7.yaml").unlink()
     for half in ("enp1s0f0np0", "enP2p1s0f0np0"):
-        (pair.machines["spark1"].root / f"sys/class/net/{half}/carrier").unlink()
+        (machine.root / f"sys/class/net/{half}/carrier").unlink()
     done = run(tmp_path, pair, "fabric/main", "--check")
     assert done.rc == 0, done.failure("spark1")
     said = [

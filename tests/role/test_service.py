@@ -16,8 +16,13 @@ DIFFERENT = {"image": {"id": "sha256:2"}, "model": {"commit": "b" * 40}}
 
 def state(**second: dict[str, Any]) -> dict[str, Any]:
     image = {"present": True, "id": "sha256:1"}
-    model = {"kind": "hub", "present": True, "commit": "a" * 40}
-    return {"image": {**image, **second.get("image", {})}, "model": {**model, **second.get("model", {})}}
+    model = {"kind": "hub", "present": True, "commit": "a" * 40, "size_bytes": 1000}
+    memory = {"total_bytes": 128 * 10**9, "available_bytes": 120 * 10**9}
+    return {
+        "memory": memory,
+        "image": {**image, **second.get("image", {})},
+        "model": {**model, **second.get("model", {})},
+    }
 
 
 def service(place: Path, second: dict[str, Any], **variables: Any) -> Run:
@@ -60,3 +65,10 @@ def test_equal_nodes_go_on(tmp_path: Path) -> None:
 def test_a_difference_that_is_accepted_goes_on(tmp_path: Path) -> None:
     run = service(tmp_path, DIFFERENT, dgx_vllm_preflight_accept=["same_image", "same_model"])
     assert "0 rails of the 2 planned" in run.failure("spark2")
+
+
+def test_weights_that_do_not_fit_stop_the_run_that_fetched_them(tmp_path: Path) -> None:
+    """Class B: a fresh node could not tell in preflight, and the next run would stop there."""
+    run = service(tmp_path, {"model": {"size_bytes": 230 * 10**9}}, dgx_vllm_kv_cache_memory_bytes=20 * 10**9)
+    assert "memory: 18.6 GiB KV cache + 107.1 GiB weights, its part of 2" in run.failure("spark2")
+    assert "memory" not in run.failure("spark1")

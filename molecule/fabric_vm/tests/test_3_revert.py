@@ -73,7 +73,7 @@ def test_machine_that_lost_its_network_reverts_the_change(
 
     with listening(address, SSH_PORT) as dark:
         run = operator.run("site.yml", "--tags", "fabric", fabric_prefix="10.0.2.0/28")
-        end = time.monotonic() + 150
+        end = time.monotonic() + 210
         while not greets(address, SSH_PORT) and time.monotonic() < end:
             time.sleep(1)
 
@@ -89,7 +89,7 @@ def test_machine_that_lost_its_network_reverts_the_change(
     assert "Failed with result" not in journal
     output = one_line(run.output)
     assert "The rails of spark2 could not be configured: " in output, run.tail
-    assert ". A change that is not confirmed is reverted after 120 seconds." in output
+    assert ". A change that is not confirmed is reverted after 180 seconds." in output
 
 
 def test_corrected_run_repairs_both(operator: Operator, nodes: dict[str, Node]) -> None:

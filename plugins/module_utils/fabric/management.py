@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.sysfs import addresses, entries
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.ports import connections
@@ -88,10 +89,15 @@ def management(
 ) -> tuple[set[str], str]:
     """Interfaces that must never become a rail: default routes, open ssh sessions, addresses and names in `hosts`.
 
+    A session of a peer over a rail that the role configured (somebody copies weights) does not make it one; this run's
+    own session does.
     The second value is a sentence if the ssh sessions could not be read, else "".
     """
     sessions, complaint = session_addresses(root, runner)
-    protected = sessions | resolved(hosts, runner)
+    given = {address.partition("/")[0] for _, address in netplan.given(netplan.read(root)["text"])}
+    own = own_session(root)
+    peers = given - {own[0]} if own else given
+    protected = (sessions - peers) | resolved(hosts, runner)
     holders = {
         name
         for table in (owned, addresses(runner, 6))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import SEARCH_PATH, Runner, run
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan, sysfs
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import arp, netplan, sysfs
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.management import management
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 
@@ -18,12 +18,23 @@ TOOLS = ("ping", "ib_write_bw", "netplan", "modprobe")
 MODULES_FILE = "/etc/modules-load.d/dgx-vllm.conf"
 
 
+NO_ADAPTER = (
+    "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns the adapter off without one. "
+    "If it stays away: lspci -d 15b3: shows the adapter, lsmod its driver mlx5_core."
+)
+
+
 class Options(NamedTuple):
-    """The module's parameters; `rails` is how many the plan has, 0 if there is no plan."""
+    """The module's parameters, and what the role knows from its last run.
+
+    `rails` is how many the plan has, 0 if there is no plan; `known` are the rails' interfaces in their order as the
+    role's netplan file has them.
+    """
 
     interfaces: tuple[str, ...] = ()
     management_addresses: tuple[str, ...] = ()
     rails: int = 0
+    known: tuple[str, ...] = ()
 
 
 def twins(devices: Sequence[Device]) -> list[dict[str, Any]]:
@@ -97,10 +108,17 @@ def _raise_it(device: Device) -> str:
 def _places(able: Sequence[Device], options: Options) -> dict[int, Device]:
     """Rail -> device: two rails per cabled port, so that a function without a link keeps its number.
 
-    The cabled ports are those with a link on at least one function, or all of them if the plan needs all.
+    Rails that the role configured keep their numbers, whichever of them this machine shows now. Otherwise the cabled
+    ports are those with a link on at least one function, or all of them if the plan needs all.
     """
     if options.interfaces:
         return {options.interfaces.index(device["interface"]): device for device in able}
+    if _stay(able, options):
+        return {
+            options.known.index(device["interface"]): device
+            for device in able
+            if device["interface"] in options.known
+        }
     functions = [device for device in able if device["port"] is not None]
     every = sorted({device["port"] for device in functions})
     cabled = sorted({device["port"] for device in functions if device["carrier"]})
@@ -115,6 +133,47 @@ def _places(able: Sequence[Device], options: Options) -> dict[int, Device]:
         key=lambda device: str(device["interface"]),
     )
     return {**places, **dict(enumerate(others, len(places)))}
+
+
+def _stay(able: Sequence[Device], options: Options) -> bool:
+    """Whether the known rails still are the rails: they have a link, or no other interface has one.
+
+    A cable that was moved to the other port makes rails of that port's functions.
+    """
+    if not options.known or options.rails not in (0, len(options.known)):
+        return False
+    linked = {device["interface"] for device in able if device["carrier"] and device["port"] is not None}
+    return bool(linked & set(options.known)) or (
+        not linked and any(device["interface"] in options.known for device in able)
+    )
+
+
+def surplus(devices: Sequence[Device], options: Options) -> list[str]:
+    """A sentence about cables in more ports than the plan has; the role cannot tell which of them is the fabric's."""
+    able = [device for device in devices if not _unfit(device, options) and device["exists"]]
+    if options.interfaces or not options.rails or _stay(able, options):
+        return []
+    functions = sorted(
+        (device for device in able if device["port"] is not None),
+        key=lambda device: (device["port"], device["half"] or 0),
+    )
+    linked = [device for device in functions if device["carrier"]]
+    ports = sorted({device["port"] for device in linked})
+    if 2 * len(ports) <= options.rails:
+        return []
+    first = [device["interface"] for device in functions if device["port"] == ports[0]]
+    names = ", ".join(device["interface"] for device in linked)
+    return [
+        f"Ports {' and '.join(map(str, ports))} have a link ({names}), but {options.rails} rails are planned; name "
+        f"those of the fabric, as `dgx_vllm_fabric_interfaces: [{', '.join(first)}]`, or write "
+        f"`dgx_vllm_fabric_ports: {len(ports)}` if all cables are the fabric's."
+    ]
+
+
+def absent(devices: Sequence[Device], options: Options) -> list[str]:
+    """A sentence if the machine shows no adapter at all and none is named: no package changes that."""
+    visible = [device for device in devices if device["kind"] != "plain"]
+    return [] if options.interfaces or visible or not options.rails else [NO_ADAPTER]
 
 
 def refused(devices: Sequence[Device], options: Options) -> list[str]:
@@ -192,10 +251,7 @@ def _problems(device: Device, devices: Sequence[Device], options: Options, linke
 def _nothing(devices: Sequence[Device], options: Options) -> str:
     adapters = [device for device in devices if device["kind"] in ("nic", "soft")]
     if not adapters:
-        return (
-            "No ConnectX adapter is visible; plug the cable in at both ends, as DGX OS turns the adapter off without "
-            "one. If it stays away: lspci -d 15b3: shows the adapter, lsmod its driver mlx5_core."
-        )
+        return NO_ADAPTER
     reasons = "; ".join(
         f"{device['interface'] or device['rdma']} {_unfit(device, options) or _linkless(device)}"
         for device in adapters
@@ -208,6 +264,9 @@ def _nothing(devices: Sequence[Device], options: Options) -> str:
 def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> dict[str, Any]:
     """Everything about the fabric of this node that can be read without changing it."""
     owned = sysfs.addresses(runner)
+    written = netplan.read(root)
+    known = tuple(dict.fromkeys(name for name, _ in netplan.given(written["text"])))
+    options = options._replace(known=known)
     protected, problem = management(root, owned, options.management_addresses, runner)
     devices = twins(
         [
@@ -215,8 +274,9 @@ def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> d
             for device in sysfs.devices(root, owned, options.interfaces)
         ]
     )
-    refusals = refused(devices, options)
+    refusals = [*refused(devices, options), *surplus(devices, options), *absent(devices, options)]
     rails, problems = choose(devices, options, refusals)
+    names = [rail["interface"] for rail in rails]
     return {
         "devices": devices,
         "rails": rails,
@@ -228,8 +288,10 @@ def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> d
         "uverbs": uverbs(root),
         "down": waiting(devices, options),
         "tools": tools(root),
-        "netplan": netplan.read(root),
-        "netplan_elsewhere": netplan.elsewhere(root, [rail["interface"] for rail in rails]),
+        "netplan": written,
+        "netplan_elsewhere": netplan.elsewhere(root, rails),
+        "renderer": netplan.renderer(root),
+        "arp": arp.read(root, names),
         "modules_at_boot": sysfs.line(under(root, MODULES_FILE)).splitlines(),
     }
 

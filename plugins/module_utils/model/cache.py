@@ -7,7 +7,6 @@ snapshots/COMMIT/ (links to the blobs) and refs/REVISION (a commit).
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.folder import indexed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubFile, Listing
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import (
+    ORPHAN,
     model_folder,
     size_of,
     snapshot,
@@ -27,7 +28,6 @@ CHUNK = 4 * 1024 * 1024
 WORKERS = 4
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
-_ORPHAN = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
 
 
 class Damage(NamedTuple):
@@ -71,7 +71,7 @@ class Cache:
 
     def partial_bytes(self) -> int:
         """Bytes of interrupted downloads that the next one continues."""
-        return sum(max(0, size_of(path)) for path in self._incomplete() if not _ORPHAN.search(path.name))
+        return sum(max(0, size_of(path)) for path in self._incomplete() if not ORPHAN.search(path.name))
 
     def remove_orphans(self) -> None:
         """Remove parts that no download continues; call it only while none runs.
@@ -79,7 +79,7 @@ class Cache:
         huggingface_hub 2.4 names a part by its attempt (ETAG.8HEX.incomplete) and starts over after a kill.
         """
         for path in self._incomplete():
-            if _ORPHAN.search(path.name):
+            if ORPHAN.search(path.name):
                 path.unlink()
 
     def _incomplete(self) -> list[Path]:
@@ -115,7 +115,10 @@ class Cache:
             return None
         here = sorted(_from_blob(root, path) for path in paths)
         names_here = {item.name for item in here}
-        if "config.json" not in names_here or not _indexed(root) <= names_here:
+        if (
+            "config.json" not in names_here
+            or not indexed(root / "model.safetensors.index.json") <= names_here
+        ):
             return None
         return Listing(commit, here)
 
@@ -126,14 +129,6 @@ def _from_blob(root: Path, path: Path) -> HubFile:
     sha256 = blob if _SHA256.fullmatch(blob) else ""
     sha1 = blob if _SHA1.fullmatch(blob) else ""
     return HubFile(str(path.relative_to(root)), size_of(path), sha256, sha1)
-
-
-def _indexed(root: Path) -> set[str]:
-    """The weight files that the model's index names."""
-    try:
-        return set(json.loads((root / "model.safetensors.index.json").read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
 
 
 def _chain(path: str) -> list[str]:

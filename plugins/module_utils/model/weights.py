@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import folder
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit, is_file_name
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
+
+ORPHAN = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
+"""A part of an attempt that no later download continues (huggingface_hub 2.4: ETAG.8HEX.incomplete)."""
 
 
 def model_folder(models_dir: str, model: str) -> str:
@@ -45,42 +50,83 @@ def size_of(path: Path) -> int:
         return -1
 
 
-def _absent(kind: str, path: str | None = None) -> dict[str, Any]:
-    return {"kind": kind, "present": False, "commit": None, "path": path, "size_bytes": 0}
+def partial_bytes(part: Path) -> int:
+    """Bytes of a model's part of the cache that a download need not fetch again, complete or not."""
+    blobs = list((part / "blobs").glob("*"))
+    return sum(max(0, size_of(blob)) for blob in blobs if not ORPHAN.search(blob.name))
+
+
+def _found(kind: str, present: bool, **more: Any) -> dict[str, Any]:
+    nothing: dict[str, Any] = {
+        "commit": None, "path": None, "size_bytes": 0, "partial_bytes": 0, "lacking": "", "files": {},
+        "heads": None, "unreadable": "", "unwritable": "",
+    }  # fmt: skip
+    return {"kind": kind, "present": present, **nothing, **more}
 
 
 def _at_path(root: Path, model: str) -> dict[str, Any]:
     directory = under(root, model)
-    if not (directory / "config.json").is_file():
-        return _absent("path", model)
-    size = sum(size_of(path) for path in directory.iterdir() if path.is_file())
-    return {"kind": "path", "present": True, "commit": None, "path": model, "size_bytes": size}
+    lacking = folder.lacking(directory)
+    if lacking:
+        return _found("path", False, path=model, lacking=lacking)
+    paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    return _found(
+        "path",
+        True,
+        path=model,
+        size_bytes=sum(size_of(path) for path in paths),
+        files=folder.compared(directory),
+        heads=folder.heads(directory),
+        unreadable=_on_node(root, folder.barred([directory, *paths])),
+    )
+
+
+def _on_node(root: Path, path: str) -> str:
+    return f"/{Path(path).relative_to(root)}" if path else ""
+
+
+def _to_fetch(root: Path, model: str, models_dir: str) -> dict[str, Any]:
+    """A hub model that is not complete: what of it is there, and whether the download may write."""
+    home, part = under(root, models_dir), under(root, model_folder(models_dir, model))
+    written = [home, home / "hub", part, *(part / name for name in ("blobs", "refs", "snapshots"))]
+    return _found(
+        "hub",
+        False,
+        partial_bytes=partial_bytes(part),
+        unwritable=_on_node(root, folder.barred(written, write=True)),
+    )
 
 
 def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: str) -> dict[str, Any]:
     """Where the weights of `model` are, judged by names and sizes; the download is what compares checksums.
 
-    An absolute path counts as present if it holds a config.json. A hub id counts as present if the download's
+    An absolute path counts as present if vLLM finds a model there. A hub id counts as present if the download's
     record names a commit and every file of the record is in that snapshot with its size.
     """
     if model.startswith("/"):
         return _at_path(root, model)
     if not model:
-        return _absent("hub")
+        return _found("hub", False)
     verified = record(under(root, record_path(data_dir, model, revision)))
     commit, sizes = verified.get("commit"), verified.get("files")
     if not isinstance(commit, str) or not is_commit(commit) or not isinstance(sizes, dict) or not sizes:
-        return _absent("hub")
+        return _to_fetch(root, model, models_dir)
     if not all(is_file_name(name) and isinstance(size, int) for name, size in sizes.items()):
-        return _absent("hub")
+        return _to_fetch(root, model, models_dir)
     if verified.get("model") != model or verified.get("revision") != revision:
-        return _absent("hub")
+        return _to_fetch(root, model, models_dir)
     path = snapshot(models_dir, model, commit)
-    complete = all(size_of(under(root, path) / name) == size for name, size in sizes.items())
-    return {
-        "kind": "hub",
-        "present": complete,
-        "commit": commit,
-        "path": path,
-        "size_bytes": sum(sizes.values()) if complete else 0,
-    }
+    files_there = [under(root, path) / name for name in sizes]
+    if any(size_of(file) != size for file, size in zip(files_there, sizes.values())):
+        return {**_to_fetch(root, model, models_dir), "commit": commit, "path": path}
+    home, part = under(root, models_dir), under(root, model_folder(models_dir, model))
+    read = [home, home / "hub", part, part / "snapshots", part / "blobs", under(root, path), *files_there]
+    return _found(
+        "hub",
+        True,
+        commit=commit,
+        path=path,
+        size_bytes=sum(sizes.values()),
+        heads=folder.heads(under(root, path)),
+        unreadable=_on_node(root, folder.barred(read)),
+    )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import (
+    apt,
     cdi,
     gpu,
     host,
@@ -18,8 +19,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import (
     service,
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.desktop import desktop
 
-DOCKER_ROOT = "/var/lib/docker"
 NEEDRESTART = "/etc/needrestart/conf.d/dgx-vllm.conf"
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
 
@@ -28,6 +29,7 @@ class Query(NamedTuple):
     """The module's parameters: what to look for, and where."""
 
     image: str = ""
+    base_image: str = ""
     model: str = ""
     model_revision: str = "main"
     models_dir: str = "/var/lib/dgx-vllm/models"
@@ -51,6 +53,7 @@ def collect(
         container = pool.submit(docker_cli.container, runner, CONTAINER)
         containers = pool.submit(docker_cli.containers, runner, CONTAINER)
         image = pool.submit(docker_cli.image, runner, query.image)
+        base = pool.submit(docker_cli.image, runner, query.base_image)
         unit = pool.submit(service.service, root, runner, UNIT)
         watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, query.config_dir))
         clock = pool.submit(host.clock, runner, query.now)
@@ -68,8 +71,9 @@ def collect(
         "gpu": {**gpus.result(), "driver": cdi.driver(root)},
         "boot_id": host.read_text(root / "proc/sys/kernel/random/boot_id").strip(),
         "memory": host.memory(root),
+        "desktop": desktop(root),
         "disks": {
-            "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
+            "docker": host.disk(root, docker_cli.image_folder(root, docker)),
             "models": host.disk(root, model["path"] if model["kind"] == "path" else query.models_dir),
         },
         "port": ports.owner(root, runner, query.port, ours["id"] or "", UNIT),
@@ -83,11 +87,13 @@ def collect(
             "refreshes": cdi.refreshes(root),
         },
         "image": image.result(),
+        "base_image": base.result(),
         "model": model,
         "service": unit.result(),
         "watch": watch.result(),
         "container": ours,
         **service.releases(config_dir),
+        "apt": apt.repositories(root),
         "needrestart_sha256": service.digest(host.under(root, NEEDRESTART)),
         "ledger": ledger.read(records / "ledger.json"),
         "health": service.record(records / "health.json"),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed, Runner
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text, under
 
+DOCKER_ROOT, CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
+_CONTAINERD_FILE = "/etc/containerd/config.toml"
 _JSON = "{{json .}}"
 _CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 """In DriverStatus of an engine that keeps images in containerd (new installations of Docker 29 and later)."""
@@ -70,6 +75,16 @@ def engine(runner: Runner) -> dict[str, Any]:
         image_store="containerd" if _CONTAINERD_STORE in str(info.get("DriverStatus")) else "docker",
     )
     return report
+
+
+def image_folder(root: Path, report: Mapping[str, Any]) -> str:
+    """Where an engine (as `engine` reports it) keeps its images: in containerd's folder if that is its image store."""
+    if report["image_store"] == "containerd":
+        configured = re.search(
+            r"^root\s*=\s*[\"']([^\"']+)[\"']", read_text(under(root, _CONTAINERD_FILE)), re.MULTILINE
+        )
+        return configured.group(1) if configured else CONTAINERD_ROOT
+    return str(report["root_dir"] or DOCKER_ROOT)
 
 
 def containers(runner: Runner, ours: str) -> list[dict[str, str]]:

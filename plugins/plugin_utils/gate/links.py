@@ -26,9 +26,8 @@ def link_findings(
     ports: dict[tuple[str, str, int], list[Link]] = {}
     for link in links:
         wrong_end = swapped(hosts, link, pings)
-        if wrong_end:
-            found.append(_cabling(link, wrong_end))
-        found.append(_ping(hosts, link, pings, limits, bool(wrong_end)))
+        found += [wrong_end] if wrong_end else []
+        found.append(_ping(hosts, link, pings, limits, wrong_end))
         if limits["rdma"]:
             passes = all(ping["ok"] for ping in _of(pings, link))
             found.append(_bandwidth(hosts, link, bandwidth, limits, passes))
@@ -43,16 +42,37 @@ def link_findings(
     return found
 
 
-def swapped(hosts: Hosts, link: Link, pings: Sequence[Measured]) -> str:
-    """Where the link's packets arrive, if the neighbour's MAC belongs to another of its rails; otherwise ''."""
+def swapped(hosts: Hosts, link: Link, pings: Sequence[Measured]) -> Finding | None:
+    """A failure if the neighbour's MAC address belongs to another rail than the link's; None if it is as planned."""
     for ping in _of(pings, link):
         mac = str(ping.get("peer_mac") or "").lower()
-        expected = (ping["to"], ping.get("to_rail", ping["rail"]))
+        peer, to_rail = ping["to"], ping.get("to_rail", ping["rail"])
         for host, facts in hosts.items():
             for number, device in rail_devices(facts).items():
-                if mac and device["mac"] == mac and (host, number) != expected:
-                    return f"rail {ping['rail']} of {ping['from']} arrives at rail {number} of {host}"
-    return ""
+                if not mac or device["mac"] != mac or (host, number) == (peer, to_rail):
+                    continue
+                expected = rail_devices(hosts[peer]).get(to_rail) if peer in hosts else None
+                if host == peer and expected and device["twin"] == expected["interface"]:
+                    return _other_half(link, ping, device, expected)
+                return _cabling(
+                    link, f"rail {ping['rail']} of {ping['from']} arrives at rail {number} of {host}"
+                )
+    return None
+
+
+def _other_half(
+    link: Link, ping: Measured, device: Mapping[str, Any], expected: Mapping[str, Any]
+) -> Finding:
+    names = f"{device['interface']} and {expected['interface']}"
+    return failed(
+        _where(link),
+        "other_half",
+        f"{device['interface']} of {ping['to']} answers for the address of {expected['interface']}",
+        "the cables are right: both halves of a port are on one Ethernet segment, and the kernel answers ARP on "
+        "either, so RoCE sends the packets of both rails to one half",
+        "run site.yml with the tag fabric; if you manage the addresses, set net.ipv4.conf.NAME.arp_ignore=1 and "
+        f"net.ipv4.conf.NAME.arp_announce=2 for {names} on {ping['to']}",
+    )
 
 
 def _where(link: Link) -> str:
@@ -106,7 +126,9 @@ def _cabling(link: Link, wrong_end: str) -> Finding:
     )
 
 
-def _ping(hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Limits, wrong_end: bool) -> Finding:
+def _ping(
+    hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Limits, wrong_end: Finding | None
+) -> Finding:
     where, check, results = _where(link), "jumbo_ping", _of(pings, link)
     if not results:
         return failed(where, check, "not measured", *(_without_link(hosts, link) or _NO_RESULT))
@@ -119,7 +141,9 @@ def _ping(hosts: Hosts, link: Link, pings: Sequence[Measured], limits: Limits, w
     return failed(where, check, found, *_unanswered(hosts, link, bad, limits, wrong_end))
 
 
-def _unanswered(hosts: Hosts, link: Link, ping: Measured, limits: Limits, wrong_end: bool) -> tuple[str, str]:
+def _unanswered(
+    hosts: Hosts, link: Link, ping: Measured, limits: Limits, wrong_end: Finding | None
+) -> tuple[str, str]:
     """Reason and remedy for a large ping without an answer."""
     out, small = _without_link(hosts, link), _small_mtu(hosts, link, limits)
     if out:
@@ -137,7 +161,7 @@ def _unanswered(hosts: Hosts, link: Link, ping: Measured, limits: Limits, wrong_
             f"set the switch's MTU to {int(limits['mtu']) + 216} or more on these ports",
         )
     if wrong_end:
-        return "no answer, because the cables are swapped", "see the check swapped_cables"
+        return f"no answer: {wrong_end.found}", f"see the check {wrong_end.check}"
     return (
         "no answer at all, although both ends have a link",
         "check that both ends are on the same cable or in the same VLAN of the switch, and that no firewall drops ICMP",

@@ -86,7 +86,10 @@ def _rails(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Finding]
             f"the cables are not as planned. {problems}".strip(),
             "plug both cables in: a ring takes both ports of every node, port 0 to the next node's port 1"
             if row["kind"] == "ring"
-            else f"change the cables, or write `dgx_vllm_fabric_ports: {(len(up) + 1) // 2}`",
+            else f"change the cables, or write `dgx_vllm_fabric_ports: {(len(up) + 1) // 2}`"
+            if len(up) < count
+            else "name the interfaces of the fabric in dgx_vllm_fabric_interfaces, or write "
+            f"`dgx_vllm_fabric_ports: {(len(up) + 1) // 2}` if all cables are the fabric's",
         )
     elif problems and not half_ports:
         yield warned(host, "rails", names, problems, "fix it before the next reboot")

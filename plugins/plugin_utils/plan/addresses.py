@@ -100,6 +100,8 @@ def plan_ring(prefix: str, rank: int, size: int) -> list[str]:
     k-th two after them: a node added at the end changes only the port that is re-cabled.
     """
     subnets = _subnets(prefix, _RING_BITS, MAX_RING)
+    if size > MAX_RING:
+        return []
 
     def slot(link: int) -> int:
         return 0 if link == size - 1 else link + 1

@@ -13,9 +13,6 @@ from typing import Any, NamedTuple, Optional
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan import addresses as fabric
 
-SIZES = (1, 2, 4, 8)
-"""Nodes of a replica. With three, tensor parallelism fails for most models: their heads do not divide by three."""
-
 DEFAULTS: dict[str, Any] = {
     "replica": "",
     "rank": -1,

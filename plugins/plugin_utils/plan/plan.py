@@ -96,6 +96,8 @@ def _row(
         "model": node.model,
         "port": head.port,
         "kind": replica.kind if size > 1 else "none",
+        "prefix": node.fabric_prefix,
+        "pinned": bool(node.fabric_addresses) or not node.fabric_prefix or node.fabric_index is not None,
         "rails": [dict(rail._asdict()) for rail in rails[node.host]],
         "addresses": [str(rail.interface.ip) for rail in rails[node.host]],
         "address": control_address(replica, node, rails),

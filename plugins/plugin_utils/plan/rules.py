@@ -12,7 +12,6 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import (
     RAY_PORTS,
     RAY_WORKER_PORTS,
     SAME,
-    SIZES,
     Node,
     Replica,
 )
@@ -57,12 +56,6 @@ def _names(hosts: Iterable[str]) -> str:
 
 def _size(replica: Replica) -> Iterator[str]:
     nodes, head = len(replica.members), replica.head
-    if nodes not in SIZES:
-        yield (
-            f"Replica {replica.name} has {nodes} nodes ({_names(replica.hosts)}), but vLLM serves a model on 1, 2, 4 "
-            f"or 8; remove `dgx_vllm_replica: {replica.name}`{head.at('replica')} from some of them, or add nodes."
-        )
-        return
     tensor, pipeline = head.tensor_parallel_size, head.pipeline_parallel_size
     if tensor * pipeline == nodes:
         return
@@ -70,6 +63,8 @@ def _size(replica: Replica) -> Iterator[str]:
     lines = f"`dgx_vllm_tensor_parallel_size: {fitting}`"
     if fitting * pipeline != nodes:
         lines += " and `dgx_vllm_pipeline_parallel_size: 1`"
+    if nodes & (nodes - 1):
+        lines += f", or `dgx_vllm_pipeline_parallel_size: {nodes}` alone if {nodes} does not divide the model's heads,"
     places = head.at("tensor_parallel_size") + head.at("pipeline_parallel_size")
     yield (
         f"Replica {replica.name} has {nodes} node{'s' * (nodes > 1)} ({_names(replica.hosts)}) of one GPU each, but "
@@ -90,6 +85,15 @@ def _kind(replica: Replica) -> Iterator[str]:
         yield (
             f"Replica {replica.name} has two nodes, which cannot form a ring{head.at('fabric_kind')}; "
             "write `dgx_vllm_fabric_kind: direct`."
+        )
+    if (
+        replica.kind == "ring"
+        and nodes > fabric.MAX_RING
+        and any(node.fabric_prefix and not node.fabric_addresses for node in replica.members)
+    ):
+        yield (
+            f"Ring {replica.name} has {nodes} nodes, and this role plans addresses for rings of up to {fabric.MAX_RING}"
+            f"{head.at('fabric_kind')}; write dgx_vllm_fabric_addresses for each node, or use a switch."
         )
     if replica.kind == "ring" and nodes > 2:
         for node in replica.members:

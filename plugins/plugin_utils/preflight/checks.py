@@ -7,7 +7,7 @@ have reported is marked as such.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable, Collection
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight import host as on_host
@@ -23,13 +23,17 @@ CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
     "os": on_host.operating_system,
     "kernel": on_host.kernel,
     "kernel_module": on_host.kernel_module,
+    "apt": on_host.apt,
     "docker": on_host.docker,
     "cgroup_driver": on_host.cgroup_driver,
     "containers": on_host.containers,
     "memory": on_server.memory,
     "swap": on_server.swap,
+    "desktop": on_server.desktop,
     "disk_docker": on_server.disk_docker,
     "disk_models": on_server.disk_models,
+    "model": on_server.model,
+    "heads": on_server.heads,
     "port": on_server.port,
     "time_sync": on_host.time_sync,
     "exposure": on_server.exposure,
@@ -37,10 +41,12 @@ CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
 """Public names, in the order of the report. Users put them into `dgx_vllm_preflight_accept`."""
 
 
-def preflight(state: State, settings: Settings, where: str = "") -> list[Finding]:
-    """Every check in order, and a failed finding for each accepted name that is not the name of a check."""
+def preflight(
+    state: State, settings: Settings, where: str = "", only: Collection[str] = CHECKS
+) -> list[Finding]:
+    """The findings of the checks in `only`, in order, and a failed one for each accepted name that no check has."""
     accepted = set(settings.get("accept") or [])
-    findings = [_finding(Check(where, name), state, settings) for name in CHECKS]
+    findings = [_finding(Check(where, name), state, settings) for name in CHECKS if name in only]
     unknown = Check(where, "accept")
     return accepting(findings, settings) + [
         unknown.failed(

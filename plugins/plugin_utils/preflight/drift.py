@@ -15,6 +15,9 @@ CLOCK_SECONDS = 5.0
 """Reading a node takes up to a few seconds, and not equally long on each."""
 
 
+FOLDERS_DIFFER = "the model folders differ"
+
+
 class Common(NamedTuple):
     """One thing to compare: how to read it ('' if a node has none yet), how bad a difference is, and why."""
 
@@ -37,6 +40,12 @@ def _image(node: Node) -> str:
 def _commit(node: Node) -> str:
     model = node["state"]["model"]
     return str(model.get("commit") or "") if model["present"] else ""
+
+
+def _files(node: Node) -> Mapping[str, str]:
+    """The files of a model folder; a model of the hub is known by its commit."""
+    model = node["state"]["model"]
+    return (model.get("files") or {}) if model["present"] else {}
 
 
 def _firmware(node: Node) -> str:
@@ -101,13 +110,17 @@ NAMES = (*COMMON, *SERVED, "same_clock")
 def drift(nodes: Mapping[str, Node], settings: Settings, where: str = "") -> list[Finding]:
     """One finding per check over the nodes of one replica before any stage; none for a standalone node.
 
-    What the stages image and model may still fix is a warning here; `served_drift` fails it after them.
+    What the stages image and model may still fix is a warning here; `served_drift` fails it after them. No stage
+    changes a model folder.
     """
     if len(nodes) < 2:
         return []
     findings = [_compared(Check(where, name), common, nodes) for name, common in COMMON.items()]
-    early = [_no_failure(finding) for finding in _served(nodes, settings, where)]
-    return [*accepting(findings, settings), *early, _clock(Check(where, "same_clock"), nodes)]
+    early = [
+        finding if finding.found.startswith(FOLDERS_DIFFER) else _no_failure(finding)
+        for finding in _served(nodes, settings, where)
+    ]
+    return [*accepting([*findings, *early], settings), _clock(Check(where, "same_clock"), nodes)]
 
 
 def served_drift(nodes: Mapping[str, Node], settings: Settings, where: str = "") -> list[Finding]:
@@ -132,7 +145,7 @@ def _no_failure(finding: Finding) -> Finding:
 
 def _served(nodes: Mapping[str, Node], settings: Settings, where: str) -> list[Finding]:
     """Images that are built on each node have different ids although made of the same files: not compared."""
-    compare = {"same_image": _images, "same_model": _compared}
+    compare = {"same_image": _images, "same_model": _models}
     return [
         compare[name](Check(where, name), common, nodes)
         for name, common in SERVED.items()
@@ -159,6 +172,25 @@ def _images(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
             "pull the image by digest on all of them, or reinstall Docker so that all use one store",
         )
     return finding
+
+
+def _models(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
+    """By the commit of the hub, or folder by folder: names, sizes, and the contents of the small files."""
+    having = {host: files for host, node in nodes.items() if (files := _files(node))}
+    for host, files in having.items():
+        first = next(iter(having))
+        names = sorted(
+            name for name in {**having[first], **files} if having[first].get(name) != files.get(name)
+        )
+        if names:
+            return check.failed(
+                f"{FOLDERS_DIFFER} on {first} and {host}: {', '.join(names[:3])}{' …' * (len(names) > 3)}",
+                common.reason,
+                f"copy the folder of one of them to the other (rsync -a --checksum), {len(names)} files differ",
+            )
+    if having:
+        return check.passed(f"{len(next(iter(having.values())))} files alike")
+    return _compared(check, common, nodes)
 
 
 def _compared(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:

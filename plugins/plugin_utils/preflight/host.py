@@ -168,6 +168,32 @@ def kernel_module(check: Check, state: State, settings: Settings) -> Finding:
     )
 
 
+def apt(check: Check, state: State, settings: Settings) -> Finding:
+    """No repository is configured twice with different keys: apt then refuses to read any."""
+    entries: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in state.get("apt") or ():
+        place = (same_repository(one["uri"], state["arch"]), one["suite"])
+        entries.setdefault(place, {}).setdefault(one["signed_by"], []).append(one["file"])
+    for (uri, _), keys in entries.items():
+        if len(keys) < 2:
+            continue
+        files = sorted({file for places in keys.values() for file in places})
+        finding = (
+            f"{uri} in {' and '.join(files)}",
+            "the files name different keys (Signed-By) for one repository, and apt then reads none at all",
+            f"keep one of {' and '.join(files)} and remove the other",
+        )
+        complete = state["docker"]["installed"] and state["nvidia_ctk"]["path"]
+        return check.warned(*finding) if complete else check.failed(*finding)
+    return check.passed(f"{len(entries)} repositories")
+
+
+def same_repository(uri: str, machine: str) -> str:
+    """A repository's address in the one way in which it is compared: apt's $(ARCH) filled in, no slash at the end."""
+    architecture = {"aarch64": "arm64", "x86_64": "amd64"}.get(machine, machine)
+    return uri.replace("$(ARCH)", architecture).rstrip("/")
+
+
 def docker(check: Check, state: State, settings: Settings) -> Finding:
     """Docker is installed and answers; the role installs it if it is missing and starts it if it is stopped."""
     engine, configuration = state["docker"], state["daemon_json"]
@@ -213,7 +239,7 @@ def cgroup_driver(check: Check, state: State, settings: Settings) -> Finding:
     """With the systemd driver and without CDI, a container loses the GPU at `systemctl daemon-reload`."""
     used = state["docker"]["cgroup_driver"]
     if not used:
-        return check.passed("unknown yet", "Docker is not running; the next run checks it")
+        return check.passed("unknown yet", "Docker is not running; the stage runtime checks it")
     if used != "systemd" or _uses_cdi(state, settings):
         return check.passed(used, "docker info")
     return check.failed(

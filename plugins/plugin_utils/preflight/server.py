@@ -33,13 +33,14 @@ def _neighbours(state: State) -> str:
     return f" (running containers: {', '.join(names)})" if names else ""
 
 
-def _kv_budget(check: Check, state: State, kv_bytes: int) -> Finding:
-    """With the KV cache given in bytes, vLLM takes that and the weights, whatever the utilization says."""
+def _kv_budget(check: Check, state: State, kv_bytes: int, nodes: int) -> Finding:
+    """With the KV cache given in bytes, vLLM takes that and the node's share of the weights."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
-    weights = int(state["model"].get("size_bytes") or 0)
+    weights = int(state["model"].get("size_bytes") or 0) // nodes
     need = kv_bytes + weights
+    part = "" if nodes == 1 else f", its part of {nodes}"
     what = f"{gib(kv_bytes)} KV cache" + (
-        f" + {gib(weights)} weights" if weights else " + weights of unknown size"
+        f" + {gib(weights)} weights{part}" if weights else " + weights of unknown size"
     )
     if need > UTILIZATION_BAD * total:
         return check.failed(
@@ -65,7 +66,7 @@ def memory(check: Check, state: State, settings: Settings) -> Finding:
         )
     kv_bytes = int(settings.get("kv_cache_memory_bytes") or 0)
     if kv_bytes:
-        return _kv_budget(check, state, kv_bytes)
+        return _kv_budget(check, state, kv_bytes, int(settings.get("world_size", 1)))
     share = float(settings.get("gpu_memory_utilization", 0.8))
     need = share * total
     what = f"{share:.2f} of {gib(total)} = {gib(need)}"
@@ -97,10 +98,17 @@ def swap(check: Check, state: State, settings: Settings) -> Finding:
     )
 
 
-def _wanted(settings: Settings, what: str) -> int:
-    """Bytes that must be free on a disk, 0 if nothing will be fetched to it."""
+def _wanted(state: State, settings: Settings, what: str) -> int:
+    """Bytes that must be free on a disk for what is not on it yet, 0 if nothing will be fetched to it."""
     needed = settings.get("image_needed" if what == "docker" else "model_needed", True)
-    return int(float(settings.get(f"min_free_{what}_gib") or 0) * GIB) if needed else 0
+    if not needed:
+        return 0
+    there = (
+        (state.get("base_image") or {}).get("size_bytes")
+        if what == "docker"
+        else state["model"].get("partial_bytes")
+    )
+    return max(0, int(float(settings.get(f"min_free_{what}_gib") or 0) * GIB) - int(there or 0))
 
 
 def _disk(check: Check, state: State, need: int, what: str, variable: str, reason: str) -> Finding:
@@ -121,14 +129,19 @@ def _disk(check: Check, state: State, need: int, what: str, variable: str, reaso
 def disk_docker(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the image where Docker keeps its data."""
     return _disk(
-        check, state, _wanted(settings, "docker"), "docker", "dgx_vllm_min_free_docker_gib", "the image needs"
+        check,
+        state,
+        _wanted(state, settings, "docker"),
+        "docker",
+        "dgx_vllm_min_free_docker_gib",
+        "the image needs",
     )
 
 
 def disk_models(check: Check, state: State, settings: Settings) -> Finding:
     """Room for the weights; if Docker uses the same file system, for weights and image together."""
-    need = _wanted(settings, "models")
-    also = _wanted(settings, "docker")
+    need = _wanted(state, settings, "models")
+    also = _wanted(state, settings, "docker")
     disks = state["disks"]
     if need and also and disks["docker"]["mount"] == disks["models"]["mount"]:
         return _disk(
@@ -140,6 +153,55 @@ def disk_models(check: Check, state: State, settings: Settings) -> Finding:
             "the model and the image need",
         )
     return _disk(check, state, need, "models", "dgx_vllm_min_free_models_gib", "the model needs")
+
+
+def model(check: Check, state: State, settings: Settings) -> Finding:
+    """A model folder is whole, and root without capabilities, which is what the containers have, can use the files."""
+    found = state["model"]
+    where = found.get("path") or "the folder of the models"
+    if found["kind"] == "path" and not found["present"]:
+        return check.failed(
+            where,
+            f"it {found['lacking']}, so vLLM finds no model there",
+            "put the whole model there, or set dgx_vllm_model to its id on the hub",
+        )
+    closed = found.get("unreadable") or (found.get("unwritable") if not found["present"] else "")
+    if closed:
+        return check.failed(
+            closed,
+            f"root in the containers has no capabilities, so it cannot {'read' if found['present'] else 'write to'} "
+            "what belongs to another user and is not open to all",
+            f"sudo chown -R root {closed}, or set dgx_vllm_models_dir to a folder of root (the default is one)"
+            if found["kind"] == "hub"
+            else f"sudo chmod -R go+rX {where}",
+        )
+    return check.passed(gib(found["size_bytes"]) if found["present"] else "to be fetched", where)
+
+
+def heads(check: Check, state: State, settings: Settings) -> Finding:
+    """Tensor parallelism gives each node an equal number of attention heads; the model may not be known yet."""
+    tensor, number = int(settings.get("tensor_parallel_size", 1)), state["model"].get("heads")
+    if tensor == 1 or number is None:
+        return check.passed("one part" if tensor == 1 else "not known yet")
+    if number % tensor == 0:
+        return check.passed(f"{number} heads in {tensor} parts")
+    return check.warned(
+        f"{number} heads in {tensor} parts",
+        f"config.json names {number} attention heads, and vLLM gives each of {tensor} nodes an equal number of them",
+        f"write `dgx_vllm_pipeline_parallel_size: {tensor}` and `dgx_vllm_tensor_parallel_size: 1` to divide layers",
+    )
+
+
+def desktop(check: Check, state: State, settings: Settings) -> Finding:
+    """A desktop takes memory that the model could have: worth knowing, and no more."""
+    found = state.get("desktop") or {}
+    if not found.get("shells"):
+        return check.passed("none")
+    return check.warned(
+        f"{', '.join(found['shells'])}, {gib(found['bytes'])}",
+        "a desktop runs on this node, and its programs share the memory with the model",
+        "nothing to do if the model fits; sudo systemctl set-default multi-user.target and a reboot turn it off",
+    )
 
 
 def _address(text: str) -> Any:

@@ -18,7 +18,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netpl
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.netplan import NetplanError
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.addresses import plan_ring, plan_shared
 
-from helpers.machine import SPARK
+from helpers.machine import SPARK, Machine
 from helpers.netplan_text import netplan_text
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -127,3 +127,110 @@ def test_netplan_itself_reads_it(case: str, tmp_path: Path) -> None:
         assert "MTUBytes=9000" in text
         assert "RequiredForOnline=no" in text
         assert "Gateway" not in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_networkmanager_is_told_in_its_own_words(case: str) -> None:
+    """S9: its backend ignores the keys for link-local addresses, and takes ipv6.method by passthrough."""
+    names, addresses = CASES[case]
+    text = netplan_text(names, addresses, ["enP7s7"], renderer="NetworkManager")
+    for one in yaml.safe_load(text)["network"]["ethernets"].values():
+        assert one["renderer"] == "NetworkManager"
+        assert one["networkmanager"] == {"passthrough": {"ipv6.method": "disabled"}}
+        assert not {"link-local", "accept-ra", "optional"} & set(one)
+        assert (one["mtu"], one["dhcp4"]) == (9000, False)
+    assert netplan.given(text) == list(zip(names, addresses, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_netplan_itself_turns_that_into_a_connection_without_ipv6(case: str, tmp_path: Path) -> None:
+    generator = _generator()
+    if not generator:
+        pytest.skip("netplan.io is not installed")
+    names, addresses = CASES[case]
+    file = tmp_path / netplan.PATH.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text(netplan_text(names, addresses, renderer="NetworkManager"), encoding="utf-8")
+    file.chmod(int(netplan.MODE, 8))
+    subprocess.run([generator, "--root-dir", str(tmp_path)], check=True, timeout=30)
+    for name, address in zip(names, addresses, strict=True):
+        folder = tmp_path / "run/NetworkManager/system-connections"
+        text = (folder / f"netplan-{name}.nmconnection").read_text(encoding="utf-8")
+        assert f"address1={address}" in text
+        assert "method=disabled" in text.partition("[ipv6]")[2]
+
+
+DESKTOP = "# Let NetworkManager manage all\nnetwork:\n  version: 2\n  renderer: NetworkManager\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "networkd"),
+        ({"etc/netplan/01-all.yaml": DESKTOP}, "NetworkManager"),
+        ({"lib/netplan/01-all.yaml": DESKTOP}, "NetworkManager"),
+        ({"lib/netplan/01-all.yaml": DESKTOP, "etc/netplan/01-all.yaml": "network: {version: 2}\n"}, "networkd"),
+        ({"etc/netplan/01-all.yaml": "network: {version: 2, renderer: NetworkManager}\n"}, "NetworkManager"),
+        ({"etc/netplan/01-all.yaml": DESKTOP, "etc/netplan/50.yaml": "network:\n renderer: networkd\n"}, "networkd"),
+        ({"etc/netplan/90-NM-1.yaml": "network:\n  ethernets:\n    a:\n      renderer: NetworkManager\n"}, "networkd"),
+    ],
+)  # fmt: skip
+def test_the_renderer_is_what_the_last_file_says_for_all(
+    files: dict[str, str], expected: str, spark: Machine
+) -> None:
+    for path, text in files.items():
+        spark.write(path, text)
+    assert spark.read()["renderer"] == expected
+
+
+def by_networkmanager(match: str) -> str:
+    """As NetworkManager writes a connection that somebody made in the settings of a desktop."""
+    return (
+        "network:\n  version: 2\n  ethernets:\n    NM-0f7a33ac:\n      renderer: NetworkManager\n"
+        f"      match:{match}\n      addresses:\n      - \"192.168.100.10/24\"\n"
+        "      nameservers:\n        addresses:\n        - 192.0.2.53\n"
+        "      routes:\n      - to: \"100.78.1.7/32\"\n        via: \"192.168.100.1\"\n"
+        "      networkmanager:\n        uuid: \"0f7a33ac\"\n        name: \"Wired connection 2\"\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("match", "found"),
+    [
+        ('\n        name: "enp1s0f0np0"', ["enp1s0f0np0"]),
+        ('\n        name: "enp1s0f0np0"\n        macaddress: "02:00:00:00:09:09"', []),
+        ('\n        macaddress: "02:00:00:00:00:01"', ["enP2p1s0f0np0"]),
+        (' {name: "en*f0np0"}', ["enP2p1s0f0np0", "enp1s0f0np0"]),
+        ('\n        name: "enP7s7"', []),
+        (" {}", []),
+    ],
+)
+def test_files_that_match_a_rail_by_name_pattern_or_mac_are_found(
+    match: str, found: list[str], spark: Machine
+) -> None:
+    """S8: a connection of a desktop has an id of its own and a match."""
+    spark.port(0)
+    spark.write("etc/netplan/90-NM-0f7a33ac.yaml", by_networkmanager(match))
+    file = {
+        "file": "/etc/netplan/90-NM-0f7a33ac.yaml",
+        "interfaces": found,
+        "addresses": ["192.168.100.10/24"],
+    }
+    assert spark.read()["netplan_elsewhere"] == ([file] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("body", "addresses"),
+    [
+        ("mtu: 9000", []),
+        ("dhcp4: true", ["dhcp4"]),
+        ("dhcp4: no", []),
+        ("addresses: [10.0.0.1/24, 'fd00::1/64']", ["10.0.0.1/24"]),
+        ("link-local: [ ipv4 ]", []),
+    ],
+)
+def test_what_a_file_of_others_adds(body: str, addresses: list[str], spark: Machine) -> None:
+    spark.port(0)
+    spark.write("etc/netplan/50-x.yaml", f"network:\n  ethernets:\n    enp1s0f0np0:\n      {body}\n")
+    (found,) = spark.read()["netplan_elsewhere"]
+    assert found["addresses"] == addresses

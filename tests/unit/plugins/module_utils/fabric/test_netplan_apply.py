@@ -166,5 +166,5 @@ def test_documentation_names_the_options() -> None:
         "state": "applied",
         "content": "",
         "live": True,
-        "timeout": 120,
+        "timeout": 180,
     }

@@ -128,6 +128,12 @@ def test_a_complete_hub_model(tmp_path, write):
         "commit": "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00",
         "path": SNAPSHOT,
         "size_bytes": 13,
+        "partial_bytes": 0,
+        "lacking": "",
+        "files": {},
+        "heads": None,
+        "unreadable": "",
+        "unwritable": "",
     }
 
 
@@ -155,12 +161,13 @@ def test_a_damaged_record_is_no_model(tmp_path, write, text):
 def test_a_model_by_path(tmp_path, write):
     assert weights(tmp_path, "/srv/m", "main", MODELS, DATA)["present"] is False
     write("/srv/m/config.json", "{}")
+    write("/srv/m/model.safetensors", "weights")
     found = weights(tmp_path, "/srv/m", "main", MODELS, DATA)
     assert (found["kind"], found["present"], found["path"], found["size_bytes"]) == (
         "path",
         True,
         "/srv/m",
-        2,
+        9,
     )
 
 
@@ -206,7 +213,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
             "current",
             "previous",
         ),
-        *("ledger", "health", "watch"),
+        *("ledger", "health", "watch", "apt", "base_image", "desktop"),
     }
 
 

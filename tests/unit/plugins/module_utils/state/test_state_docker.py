@@ -137,3 +137,18 @@ def test_daemon_json(write, text, error, content):
 
 def test_no_daemon_json(tmp_path):
     assert docker_cli.daemon_json(tmp_path / "daemon.json") == {"exists": False, "error": None, "content": {}}
+
+
+@pytest.mark.parametrize(
+    ("store", "root_dir", "configuration", "folder"),
+    [
+        ("docker", "/data/docker", "", "/data/docker"),
+        (None, None, "", "/var/lib/docker"),
+        ("containerd", "/data/docker", "", "/var/lib/containerd"),
+        ("containerd", "/data/docker", 'version = 2\n#root = "/x"\nroot = "/data/ctd"\n', "/data/ctd"),
+    ],
+)
+def test_images_lie_where_their_store_keeps_them(tmp_path, write, store, root_dir, configuration, folder):
+    """R10: with containerd's image store the images are not in Docker's folder."""
+    write("/etc/containerd/config.toml", configuration)
+    assert docker_cli.image_folder(tmp_path, {"image_store": store, "root_dir": root_dir}) == folder

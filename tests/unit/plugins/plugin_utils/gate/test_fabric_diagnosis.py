@@ -119,7 +119,23 @@ def test_swapped_cables(tmp_path: Path) -> None:
     one = bad["spark1 - spark2 rail 0", "swapped_cables"]
     assert one.found == "rail 0 of spark1 arrives at rail 2 of spark2"
     assert one.remedy == "exchange the two cables at spark2"
-    assert bad["spark1 - spark2 rail 3", "jumbo_ping"].reason == "no answer, because the cables are swapped"
+    assert bad["spark1 - spark2 rail 3", "jumbo_ping"].reason == (
+        "no answer: rail 3 of spark1 arrives at rail 1 of spark2"
+    )
+
+
+def test_the_other_half_of_a_port_that_answers_is_no_swapped_cable(pair: Pair) -> None:
+    """S4: both halves are on one segment, and the kernel answers ARP for any of its addresses on either."""
+    for ping in (GOOD, LOST):
+        pair.measure(0, ping, 95.0)
+        pair.pings[-2]["peer_mac"] = "02:00:00:02:00:01"
+        bad = pair.bad()
+        one = bad["spark1 - spark2 rail 0", "other_half"]
+        assert one.found == "enP2p1s0f0np0 of spark2 answers for the address of enp1s0f0np0"
+        assert one.reason.startswith("the cables are right")
+        assert one.remedy.startswith("run site.yml with the tag fabric")
+        assert "swapped_cables" not in {check for _, check in bad}
+    assert bad["spark1 - spark2 rail 0", "jumbo_ping"].remedy == "see the check other_half"
 
 
 def test_cables_that_are_right_are_not_called_swapped(pair: Pair) -> None:

@@ -33,13 +33,17 @@ def given_pair(a: Any = A, b: Any = B, **more: Any) -> Variables:
 
 
 CASES: dict[str, tuple[Variables, str]] = {
-    "three nodes": (
-        replica(3),
-        r"Replica chat has 3 nodes \(spark1, spark2, spark3\), but .*on 1, 2, 4 or 8",
+    "a ring of nine": (
+        replica(9, fabric_kind="ring"),
+        r"Ring chat has 9 nodes, and this role plans addresses for rings of up to 8; write dgx_vllm_fabric_addresses",
     ),
     "tp does not fit": (
         replica(4, tensor_parallel_size=2),
         r"4 nodes .* 2 x .* 1 is 2; write `dgx_vllm_tensor_parallel_size: 4` for them",
+    ),
+    "three nodes without either": (
+        replica(3, tensor_parallel_size=1),
+        r"write `dgx_vllm_tensor_parallel_size: 3`, or `dgx_vllm_pipeline_parallel_size: 3` alone if 3 does not divide",
     ),
     "tp on one node": (
         hosts(1, tensor_parallel_size=2),
@@ -215,7 +219,7 @@ def test_a_host_in_the_group_of_another_replica() -> None:
 
 
 def test_all_mistakes_come_at_once() -> None:
-    fleet = {**replica(3, "a"), **replica(2, "b", 4, tensor_parallel_size=4)}
+    fleet = {**replica(3, "a", fabric_kind="direct"), **replica(2, "b", 4, tensor_parallel_size=4)}
     assert len(plan(changed(fleet, "spark4", port="x"))["mistakes"]) >= 3
 
 

@@ -44,7 +44,9 @@ NODE: dict[str, Any] = {
         "containers": [],
     },
     "daemon_json": {"exists": False, "error": None, "content": {}},
-    "model": {"kind": "hub", "present": False, "size_bytes": 0},
+    "apt": [],
+    "nvidia_ctk": {"path": "/usr/bin/nvidia-ctk", "version": "1.18.0"},
+    "model": {"kind": "hub", "present": False, "size_bytes": 0, "heads": None},
     "service": {"active_state": "inactive"},
     "container": {"running": False},
 }

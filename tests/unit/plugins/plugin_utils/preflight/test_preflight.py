@@ -37,6 +37,19 @@ def test_settings_may_be_left_out(node):
 
 
 GPU = "NVIDIA GB10"
+FOLDER = {
+    "kind": "path", "present": True, "path": "/srv/m", "size_bytes": 9 * GIB, "unreadable": "", "unwritable": "",
+    "lacking": "", "heads": None,
+}  # fmt: skip
+TWO_KEYS = [
+    {
+        "file": f"/etc/apt/{name}.list",
+        "uri": "https://x/deb/" + uri,
+        "suite": "/",
+        "signed_by": f"/k/{name}.gpg",
+    }
+    for name, uri in (("a", "$(ARCH)"), ("b", "arm64/"))
+]
 CASES = [
     # check, what is different on the node, settings, status, words of found + reason + remedy
     ("gpu", {"gpu": {"error": "nvidia-smi is not installed", "gpus": []}}, {}, "fail", "not installed"),
@@ -97,6 +110,72 @@ CASES = [
         "warn",
         "boots next",
     ),
+    ("apt", {"apt": TWO_KEYS}, {}, "warn", "/etc/apt/a.list and /etc/apt/b.list"),
+    ("apt", {"apt": TWO_KEYS, "docker.installed": False}, {}, "fail", "apt then reads none at all"),
+    ("apt", {"apt": [TWO_KEYS[0], {**TWO_KEYS[1], "signed_by": "/k/a.gpg"}]}, {}, "pass", "1 repositories"),
+    ("apt", {"apt": [TWO_KEYS[0], {**TWO_KEYS[1], "suite": "noble"}]}, {}, "pass", "2 repositories"),
+    (
+        "desktop",
+        {"desktop": {"shells": ["gnome-shell"], "bytes": 3 * GIB}},
+        {},
+        "warn",
+        "gnome-shell, 3.0 GiB",
+    ),
+    (
+        "disk_models",
+        {"disks.models.free_bytes": 60 * GIB, "model.partial_bytes": 50 * GIB},
+        {},
+        "fail",
+        "110.0 GiB",
+    ),
+    (
+        "disk_models",
+        {"disks.models.free_bytes": 60 * GIB, "model.partial_bytes": 50 * GIB},
+        {"image_needed": False},
+        "pass",
+        "50.0 GiB needed",
+    ),
+    (
+        "disk_docker",
+        {"disks.docker.free_bytes": 40 * GIB, "base_image": {"size_bytes": 25 * GIB}},
+        {},
+        "pass",
+        "35.0 GiB needed",
+    ),
+    (
+        "model",
+        {"model": {**FOLDER, "present": False, "lacking": "has no weights"}},
+        {},
+        "fail",
+        "it has no weights",
+    ),
+    ("model", {"model": {**FOLDER, "unreadable": "/srv/m/a"}}, {}, "fail", "sudo chmod -R go+rX /srv/m"),
+    ("model", {"model": FOLDER}, {}, "pass", "9.0 GiB"),
+    ("model", {"model.unwritable": "/home/u/hf"}, {}, "fail", "sudo chown -R root /home/u/hf"),
+    (
+        "heads",
+        {"model.heads": 64},
+        {"tensor_parallel_size": 3},
+        "warn",
+        "`dgx_vllm_pipeline_parallel_size: 3`",
+    ),
+    ("heads", {"model.heads": 24}, {"tensor_parallel_size": "3"}, "pass", "24 heads in 3 parts"),
+    ("heads", {}, {"tensor_parallel_size": 3}, "pass", "not known yet"),
+    ("heads", {"model.heads": 7}, {}, "pass", "one part"),
+    (
+        "memory",
+        {"model.size_bytes": 162 * GIB},
+        {"kv_cache_memory_bytes": 20 * GIB, "world_size": "2"},
+        "pass",
+        "81.0 GiB weights, its part of 2",
+    ),
+    (
+        "memory",
+        {"model.size_bytes": 162 * GIB},
+        {"kv_cache_memory_bytes": 20 * GIB},
+        "fail",
+        "162.0 GiB weights",
+    ),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1014-nvidia"]}, {}, "fail", "boots next"),
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1008-nvidia"]}, {}, "warn", "1008"),
     ("docker", {"docker.installed": False}, {}, "warn", "will install Docker"),
@@ -144,7 +223,7 @@ CASES = [
     ("cgroup_driver", {"docker.version": "20.10.24"}, {}, "fail", "daemon-reload"),
     ("cgroup_driver", {}, {"gpu_access": "runtime"}, "fail", "cgroupfs"),
     ("cgroup_driver", {"docker.cgroup_driver": "cgroupfs"}, {"gpu_access": "runtime"}, "pass", "cgroupfs"),
-    ("cgroup_driver", {"docker.cgroup_driver": None, "docker.version": None}, {}, "pass", "next run"),
+    ("cgroup_driver", {"docker.cgroup_driver": None, "docker.version": None}, {}, "pass", "stage runtime"),
     ("memory", {"memory.total_bytes": 0}, {}, "fail", "MemTotal"),
     ("memory", {}, {"gpu_memory_utilization": 0.90}, "warn", "0.85"),
     ("memory", {}, {"gpu_memory_utilization": 0.85}, "pass", "102.0 GiB"),
@@ -282,7 +361,7 @@ def test_an_unknown_accepted_name_fails(node, settings):
 def test_a_node_that_cannot_be_checked_fails_closed(settings):
     rows = preflight({}, settings)
     assert len(rows) == len(CHECKS)
-    assert {one.check for one in rows if one.status != "fail"} <= {"exposure"}
+    assert {one.check for one in rows if one.status != "fail"} <= {"exposure", "apt", "desktop", "heads"}
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,25 @@ def test_images_without_a_common_digest_are_not_compared_between_stores(nodes: d
 def test_different_images_in_one_store_fail(nodes: dict[str, Any], digests: list[str]) -> None:
     found = images(nodes, spark1=("sha256:1", [], "docker"), spark2=("sha256:2", digests, "docker"))
     assert found[0] == "fail"
+
+
+def folders(nodes: dict[str, Any], **files: dict[str, str]) -> None:
+    for host, own in files.items():
+        nodes[host]["state"]["model"] = {"kind": "path", "present": True, "commit": None, "files": own}
+
+
+def test_model_folders_are_compared_file_by_file(nodes: dict[str, Any]) -> None:
+    """Class C: nobody but the operator changes a folder, so a difference stops the run before any change."""
+    same = {"config.json": "2 44136fa355b3", "model.safetensors": "9"}
+    folders(nodes, spark1=same, spark2=dict(same))
+    (one,) = [one for one in drift(nodes, {}) if one.check == "same_model"]
+    assert (one.status, one.found) == ("pass", "2 files alike")
+    folders(nodes, spark1=same, spark2={"config.json": "2 000000000000", "extra.json": "1 0"})
+    for found in (drift(nodes, {}), served_drift(nodes, {})):
+        (one,) = [one for one in found if one.check == "same_model"]
+        assert one.status == "fail"
+        assert one.found == (
+            "the model folders differ on spark1 and spark2: config.json, extra.json, model.safetensors"
+        )
+    (one,) = [one for one in drift(nodes, {"accept": ["same_model"]}) if one.check == "same_model"]
+    assert one.status == "warn"

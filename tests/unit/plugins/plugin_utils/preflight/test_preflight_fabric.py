@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.filter.preflight import preflight_fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 
+from helpers.fleets import replica
 from helpers.machine import Machine
 from helpers.netplan_text import netplan_text
 
@@ -98,13 +100,79 @@ def test_netplan_files_of_others_are_named(cabled: Machine) -> None:
     cabled.write("etc/netplan/40-cx7.yaml", other.format("enp1s0f0np0"))
     cabled.write("etc/netplan/50-commented.yaml", "# enp1s0f0np0:\nnetwork: {version: 2}\n")
     rows = preflight_fabric(cabled.read(), ROW)
-    assert [(row["status"], row["found"]) for row in rows if row["status"] != "pass"] == [
-        ("warn", "enP2p1s0f0np0 is configured by /run/netplan/10-quoted.yaml, too"),
-        ("warn", "enp1s0f0np0 is configured by /etc/netplan/98-assistant.yaml, too"),
+    assert [(row["status"], row["found"]) for row in rows] == [
+        ("fail", "/run/netplan/10-quoted.yaml configures enP2p1s0f0np0 with 192.168.100.10/24"),
+        ("fail", "/etc/netplan/98-assistant.yaml configures enp1s0f0np0 with 192.168.100.10/24"),
     ]
+    assert all("dgx_vllm_fabric_manage: false" in row["remedy"] for row in rows)
+    rows = preflight_fabric(cabled.read(), ROW, {"manage": False})
+    assert [row["status"] for row in rows] == ["pass"]
 
 
 def test_without_an_adapter_the_cable_is_named_first(spark: Machine) -> None:
     """S5: DGX OS takes the adapter off the bus when no cable is in it."""
     (problem,) = spark.read()["problems"]
     assert problem.startswith("No ConnectX adapter is visible; plug the cable in at both ends")
+
+
+def fleet(*numbers: int, **more: Any) -> dict[str, dict[str, Any]]:
+    """Pairs p1, p2 … of spark1 and spark2, spark3 and spark4 … on one switch and one prefix."""
+    return {
+        f"spark{number}": {
+            "ansible_host": f"192.0.2.{number}",
+            "dgx_vllm_replica": f"p{(number + 1) // 2}",
+            "dgx_vllm_tensor_parallel_size": 2,
+            "dgx_vllm_fabric_kind": "switch",
+            "dgx_vllm_fabric_prefix": "198.51.100.0/24",
+            **{f"dgx_vllm_{name}": value for name, value in more.items()},
+        }
+        for number in numbers
+    }
+
+
+def row_of(host: str, hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    planned = plan(hosts)
+    assert planned["mistakes"] == []
+    return dict(planned["hosts"][host])
+
+
+def ran_before(machine: Machine, row: dict[str, Any]) -> None:
+    names = ["enp1s0f0np0", "enP2p1s0f0np0"]
+    machine.write("etc/netplan/40-cx7.yaml", netplan_text(names, [rail["address"] for rail in row["rails"]]))
+
+
+def test_addresses_that_move_because_hosts_went_need_the_operators_word(cabled: Machine) -> None:
+    """Item 6: spark1 and spark2 leave the inventory, and spark3 would take the place of spark1."""
+    ran_before(cabled, row_of("spark3", fleet(1, 2, 3, 4)))
+    row = row_of("spark3", fleet(3, 4))
+    (finding,) = preflight_fabric(cabled.read(), row)
+    assert finding["status"] == "fail"
+    assert finding["found"].startswith(
+        "enp1s0f0np0 has 198.51.100.3/26 and would get 198.51.100.1/26; enP2p1s0f0np0"
+    )
+    assert "write `dgx_vllm_fabric_index: 2` for spark3" in finding["remedy"]
+    assert "-e dgx_vllm_fabric_renumber=true" in finding["remedy"]
+    assert [one["status"] for one in preflight_fabric(cabled.read(), row, {"renumber": True})] == ["pass"]
+    assert [one["status"] for one in preflight_fabric(cabled.read(), row, {"manage": False})] == ["pass"]
+    kept = fleet(3, 4)
+    for number, host in enumerate(kept, 2):
+        kept[host]["dgx_vllm_fabric_index"] = number
+    assert [one["status"] for one in preflight_fabric(cabled.read(), row_of("spark3", kept))] == ["pass"]
+
+
+def test_addresses_that_stay_or_that_the_operator_changed_need_no_word(cabled: Machine) -> None:
+    ran_before(cabled, row_of("spark1", fleet(1, 2, 3, 4)))
+    for hosts in (fleet(1, 2), fleet(1, 2, fabric_prefix="203.0.113.0/24"), fleet(1, 2, 3, 4)):
+        assert [one["status"] for one in preflight_fabric(cabled.read(), row_of("spark1", hosts))] == ["pass"]
+
+
+def test_a_ring_that_grew_keeps_its_addresses_by_writing_them(spark: Machine) -> None:
+    for port in (0, 1):
+        spark.port(port)
+    names = ["enp1s0f0np0", "enP2p1s0f0np0", "enp1s0f1np1", "enP2p1s0f1np1"]
+    ring = replica(3, fabric_kind="ring")
+    old = [rail["address"] for rail in row_of("spark3", ring)["rails"]]
+    spark.write("etc/netplan/40-cx7.yaml", netplan_text(names, old))
+    row = row_of("spark3", replica(4, fabric_kind="ring"))
+    (finding,) = preflight_fabric(spark.read(rails=4), row)
+    assert f"write `dgx_vllm_fabric_addresses: [{', '.join(old)}]` for spark3" in finding["remedy"]
