@@ -2,8 +2,9 @@
 """The patch layer, the same in every build mode and in the testbed: run once, as root, while an image is built.
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
-/app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero,
-with one sentence, if a route is not in place. Running it again changes nothing. Standard library only.
+/app/vllm/vllm to the installed package, writes manifest.json, sbom.cdx.json and serve_options.txt (the options of this
+vLLM's `serve`) to /opt/dgx-vllm. Exits non-zero, with one sentence, if a route is not in place. Running it again
+changes nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import option_table
 import sbom
 from sm121_patch import PatchError, engine
 
@@ -97,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         copied = copy_configs(HERE / "configs", root / "vllm")
         link_package(options.link, root / "vllm")
+        options.manifest.with_name("serve_options.txt").write_text(option_table.read(root), encoding="utf-8")
         listed = sbom.write(
             options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json"
         )

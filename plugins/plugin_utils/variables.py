@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import extra_arguments
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
 
@@ -22,31 +23,6 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
 
-# Flags of `vllm serve` that a variable sets; in dgx_vllm_extra_args they could contradict it.
-OWN_FLAGS = {
-    "--model": "model",
-    "--host": "host",
-    "--port": "port",
-    "--api-key": "api_key",
-    "--tensor-parallel-size": "tensor_parallel_size",
-    "-tp": "tensor_parallel_size",
-    "--pipeline-parallel-size": "pipeline_parallel_size",
-    "-pp": "pipeline_parallel_size",
-    "--distributed-executor-backend": "executor",
-    "--nnodes": "replica",
-    "--node-rank": "rank",
-    "--master-port": "master_port",
-    "--headless": "rank",
-    "--max-model-len": "max_model_len",
-    "--max-num-seqs": "max_num_seqs",
-    "--gpu-memory-utilization": "gpu_memory_utilization",
-    "--kv-cache-memory-bytes": "kv_cache_memory_bytes",
-    "--kv-cache-dtype": "kv_cache_dtype",
-    "--revision": "model_revision",
-    "--served-model-name": "served_model_names",
-    "--tool-call-parser": "tool_call_parser",
-    "--reasoning-parser": "reasoning_parser",
-}
 OWN_ENVIRONMENT = {
     "MODEL": "model",
     "HOST": "host",
@@ -215,15 +191,7 @@ def _image(values: Settings) -> Iterator[str]:
 
 
 def _arguments(values: Settings) -> Iterator[str]:
-    for argument in values["extra_args"]:
-        flag = str(argument).split("=", 1)[0].replace("_", "-")
-        if flag == "--master-addr":
-            yield (
-                "dgx_vllm_extra_args has --master-addr; remove it, because the head's address comes from the plan of "
-                "the inventory, which playbooks/topology.yml prints."
-            )
-        elif flag in OWN_FLAGS:
-            yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
+    yield from extra_arguments.mistakes(values["extra_args"])
     for argument in values["container_extra_args"]:
         if str(argument).split("=", 1)[0] == "--privileged":
             yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: remove it."

@@ -156,6 +156,13 @@ INIT = "/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py serve"
         ),
         (INIT + " --port 9000", {"VLLM_EXTRA_ARGS": "--port 8001"}, "http://127.0.0.1:9000/health"),
         (INIT, {"VLLM_EXTRA_ARGS": "--port '9"}, "http://127.0.0.1:8000/health"),
+        (INIT, {"VLLM_EXTRA_ARGS": "--uds /run/vllm.sock"}, None),
+        (INIT, {"VLLM_EXTRA_ARGS": "--ssl-certfile /c --ssl-keyfile /k"}, "https://127.0.0.1:8000/health"),
+        (
+            INIT,
+            {"VLLM_EXTRA_ARGS": "--no-headless --served_model_name a --port=9"},
+            "http://127.0.0.1:9/health",
+        ),
         ("bash", {}, None),
         ("/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py ray start", {}, None),
     ],
