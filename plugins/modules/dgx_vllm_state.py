@@ -26,6 +26,16 @@ options:
     description: Revision of the weights.
     type: str
     default: main
+  model_files:
+    description:
+      - Which files of it count, by C(include), C(exclude) and C(load_format) as for M(dgx_vllm.spark.dgx_vllm_model).
+    type: dict
+    default: {}
+  other_models:
+    description: What the server needs beside it, each with C(model), C(revision) and C(files) (as O(model_files)).
+    type: list
+    elements: dict
+    default: []
   models_dir:
     description: Directory of the weights, used as E(HF_HOME).
     type: path
@@ -146,8 +156,14 @@ state:
       type: dict
       returned: always
     model:
-      description: V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
+      description:
+        - V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes) of the weights that vLLM reads.
       type: dict
+      returned: always
+    other_models:
+      description: The same of each of O(other_models), with its V(model).
+      type: list
+      elements: dict
       returned: always
     service:
       description:
@@ -200,6 +216,8 @@ def main() -> None:
             "image": {"type": "str", "default": ""},
             "model": {"type": "str", "default": ""},
             "model_revision": {"type": "str", "default": "main"},
+            "model_files": {"type": "dict", "default": {}},
+            "other_models": {"type": "list", "elements": "dict", "default": []},
             "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
             "port": {"type": "int", "default": 8000},
             "packages": {"type": "list", "elements": "str", "default": []},
@@ -209,9 +227,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(
-        changed=False, state=collect(Query(**dict(module.params, packages=tuple(module.params["packages"]))))
-    )
+    lists = {name: tuple(module.params[name]) for name in ("packages", "other_models")}
+    module.exit_json(changed=False, state=collect(Query(**{**module.params, **lists})))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ snapshots/COMMIT/ (links to the blobs) and refs/REVISION (a commit).
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,9 @@ from typing import NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubFile, Listing
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import CONFIGS
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import (
+    indexed,
     model_folder,
     size_of,
     snapshot,
@@ -67,6 +68,14 @@ class Cache:
         folder = self.snapshot(listing.commit)
         return [item for item in listing.files if size_of(folder / item.name) != item.size]
 
+    def written_bytes(self) -> int:
+        """Bytes on the disk, with those of parts and of Xet's chunks: what a download that goes on adds to."""
+        places = [self.folder / "blobs", Path(self.models_dir) / "xet"]
+        files_here = [
+            Path(folder, name) for top in places for folder, _, names in os.walk(top) for name in names
+        ]
+        return sum(_allocated(path) for path in files_here)
+
     def partial_bytes(self) -> int:
         """Bytes of interrupted downloads that the next one continues."""
         return sum(max(0, size_of(path)) for path in self._incomplete() if not _ORPHAN.search(path.name))
@@ -101,7 +110,7 @@ class Cache:
     def offline_listing(self, revision: str) -> Listing | None:
         """What the cache itself says of `revision`; the checksums are the names of the blobs.
 
-        None if something is visibly absent: it needs a config.json, every weight file that the index names, and
+        None if something is visibly absent: it needs a configuration, every weight file that the index names, and
         no interrupted download.
         """
         commit = self.ref(revision)
@@ -113,9 +122,16 @@ class Cache:
             return None
         here = sorted(_from_blob(root, path) for path in paths)
         names_here = {item.name for item in here}
-        if "config.json" not in names_here or not _indexed(root) <= names_here:
+        if not names_here & {*CONFIGS} or not (indexed(root, names_here) or set()) <= names_here:
             return None
         return Listing(commit, here)
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except OSError:
+        return 0
 
 
 def _from_blob(root: Path, path: Path) -> HubFile:
@@ -124,14 +140,6 @@ def _from_blob(root: Path, path: Path) -> HubFile:
     sha256 = blob if _SHA256.fullmatch(blob) else ""
     sha1 = blob if _SHA1.fullmatch(blob) else ""
     return HubFile(str(path.relative_to(root)), size_of(path), sha256, sha1)
-
-
-def _indexed(root: Path) -> set[str]:
-    """The weight files that the model's index names."""
-    try:
-        return set(json.loads((root / "model.safetensors.index.json").read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
 
 
 def _chain(path: str) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import selection
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
 
@@ -29,9 +30,22 @@ def record_path(data_dir: str, model: str, revision: str) -> str:
     return f"{data_dir.rstrip('/')}/state/model-{key}.json"
 
 
-def write_record(data_dir: str, model: str, revision: str, commit: str, sizes: Mapping[str, int]) -> None:
-    """Record that every file of the commit (name -> size in bytes) was verified."""
-    content = {"model": model, "revision": revision, "commit": commit, "files": dict(sizes)}
+def write_record(
+    data_dir: str,
+    model: str,
+    revision: str,
+    commit: str,
+    sizes: Mapping[str, int],
+    wanted: selection.Wanted = selection.DEFAULT,
+) -> None:
+    """Record that every wanted file of the commit (name -> size in bytes) was verified."""
+    content = {
+        "model": model,
+        "revision": revision,
+        "commit": commit,
+        "files": dict(sizes),
+        "wanted": selection.plain(wanted),
+    }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     files.write(Path(record_path(data_dir, model, revision)), text, 0o644)
 
@@ -44,26 +58,49 @@ def size_of(path: Path) -> int:
         return -1
 
 
+def indexed(folder: Path, names: Collection[str], load_format: str = "auto") -> set[str] | None:
+    """The weight files that the index of a model folder names; None if there is none that can be read."""
+    index = selection.index_of(names, load_format)
+    try:
+        content = (folder / index).read_bytes() if index else b""
+    except OSError:
+        return None
+    return selection.named_by(content)
+
+
 def _absent(kind: str, path: str | None = None) -> dict[str, Any]:
     return {"kind": kind, "present": False, "commit": None, "path": path, "size_bytes": 0}
 
 
-def _at_path(root: Path, model: str) -> dict[str, Any]:
+def _at_path(root: Path, model: str, wanted: selection.Wanted) -> dict[str, Any]:
     directory = under(root, model)
-    if not (directory / "config.json").is_file():
+    if not any((directory / name).is_file() for name in selection.CONFIGS):
         return _absent("path", model)
-    size = sum(size_of(path) for path in directory.iterdir() if path.is_file())
+    sizes = {path.name: size_of(path) for path in directory.iterdir() if path.is_file()}
+    size = _weight_bytes(directory, sizes, wanted)
     return {"kind": "path", "present": True, "commit": None, "path": model, "size_bytes": size}
 
 
-def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: str) -> dict[str, Any]:
+def _weight_bytes(folder: Path, sizes: Mapping[str, int], wanted: selection.Wanted) -> int:
+    return selection.weight_bytes(sizes, indexed(folder, sizes, wanted.load_format), wanted.load_format)
+
+
+def weights(
+    root: Path,
+    model: str,
+    revision: str,
+    models_dir: str,
+    data_dir: str,
+    wanted: selection.Wanted = selection.DEFAULT,
+) -> dict[str, Any]:
     """Where the weights of `model` are, judged by names and sizes; the download is what compares checksums.
 
-    An absolute path counts as present if it holds a config.json. A hub id counts as present if the download's
-    record names a commit and every file of the record is in that snapshot with its size.
+    An absolute path counts as present if it holds a configuration. A hub id counts as present if the download's
+    record names a commit, was made for the same wanted files, and has every file in that snapshot with its size.
+    `size_bytes` is what vLLM reads of it.
     """
     if model.startswith("/"):
-        return _at_path(root, model)
+        return _at_path(root, model, wanted)
     if not model:
         return _absent("hub")
     verified = record(under(root, record_path(data_dir, model, revision)))
@@ -72,6 +109,9 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
         return _absent("hub")
     if verified.get("model") != model or verified.get("revision") != revision:
         return _absent("hub")
+    # A record without this entry is of an earlier version, which fetched every file.
+    if verified.get("wanted", selection.plain(wanted)) != selection.plain(wanted):
+        return _absent("hub")
     path = snapshot(models_dir, model, commit)
     complete = all(size_of(under(root, path) / name) == size for name, size in sizes.items())
     return {
@@ -79,5 +119,5 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
         "present": complete,
         "commit": commit,
         "path": path,
-        "size_bytes": sum(sizes.values()) if complete else 0,
+        "size_bytes": _weight_bytes(under(root, path), sizes, wanted) if complete else 0,
     }

@@ -120,7 +120,7 @@ def test_a_complete_hub_model(tmp_path, write):
         "present": True,
         "commit": "c0ffee",
         "path": SNAPSHOT,
-        "size_bytes": 13,
+        "size_bytes": 10,
     }
 
 
@@ -148,6 +148,7 @@ def test_a_damaged_record_is_no_model(tmp_path, write, text):
 def test_a_model_by_path(tmp_path, write):
     assert weights(tmp_path, "/srv/m", "main", MODELS, DATA)["present"] is False
     write("/srv/m/config.json", "{}")
+    write("/srv/m/model.safetensors", "ab")
     found = weights(tmp_path, "/srv/m", "main", MODELS, DATA)
     assert (found["kind"], found["present"], found["path"], found["size_bytes"]) == (
         "path",
@@ -155,6 +156,30 @@ def test_a_model_by_path(tmp_path, write):
         "/srv/m",
         2,
     )
+
+
+def test_a_model_of_mistrals_format_by_path(tmp_path, write):
+    write("/srv/m/params.json", "{}")
+    write("/srv/m/consolidated.safetensors", "abc")
+    assert weights(tmp_path, "/srv/m", "main", MODELS, DATA)["size_bytes"] == 3
+
+
+def test_class_g_only_what_vllm_reads_is_counted(tmp_path, write):
+    """gpt-oss-120b fetched whole by an earlier version: three times the weights, one of which vLLM reads."""
+    sizes = {"config.json": 3, "model-00001-of-00001.safetensors": 65, "original/model.safetensors": 65}
+    put_model(write, **sizes, **{"metal/model.bin": 65})
+    assert weights(tmp_path, "org/name", "main", MODELS, DATA)["size_bytes"] == 65
+
+
+def test_class_d_a_draft_model_is_looked_for_too(tmp_path, runner, write):
+    put_model(write, **{"config.json": 3, "model.safetensors": 10})
+    draft = {"model": "org/name", "revision": "main", "files": {}}
+    absent = {"model": "org/other", "revision": "main", "files": {}}
+    state = collect(Query(models_dir=MODELS, data_dir=DATA, other_models=(draft, absent)), tmp_path, runner)
+    assert [(one["model"], one["present"], one["size_bytes"]) for one in state["other_models"]] == [
+        ("org/name", True, 10),
+        ("org/other", False, 0),
+    ]
 
 
 def test_no_model_asked(tmp_path):
@@ -191,6 +216,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
             "cdi_specs",
             "image",
             "model",
+            "other_models",
             "service",
             "container",
             "releases",
