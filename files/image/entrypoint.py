@@ -12,6 +12,7 @@ container has one process and signals reach vLLM:
   GPU_MEMORY_UTIL        0.8: vLLM's own default is above 0.9, which can freeze a GB10's host
   MAX_NUM_SEQS           vLLM's default
   VLLM_EXTRA_ARGS        additional arguments, quoted as in a shell; JSON needs no quotes
+  QUIET_ENDPOINTS        paths whose requests are not logged, such as /health,/metrics; from vLLM 0.16 on
   RAY_START              arguments of a `ray start` that runs before vLLM, on the head of a Ray cluster
 
 Everything else of vLLM is an argument, after `serve` or in VLLM_EXTRA_ARGS, in any of the forms that vLLM takes; an
@@ -42,6 +43,7 @@ OWN_VARIABLES = (
     "GPU_MEMORY_UTIL",
     "MAX_NUM_SEQS",
     "VLLM_EXTRA_ARGS",
+    "QUIET_ENDPOINTS",
     "RAY_START",
 )
 
@@ -63,6 +65,10 @@ REMOVED_FLAGS: dict[str, tuple[tuple[int, int], bool]] = {
 SWITCHES = {"DGX_VLLM_FP8_LINEAR": "torch", "DGX_VLLM_FP8_MOE": "triton"}
 INSTALLED = Path("/app/vllm/vllm")
 MODELS = Path("/models")
+#: Entry points of NVIDIA's images. They prepare the container, by CUDA's forward compatibility among other things, and
+#: run their arguments; ours has taken their place.
+BASE_ENTRY_POINTS = ("/opt/nvidia/nvidia_entrypoint.sh", "/usr/local/bin/nvidia_entrypoint.sh")
+THROUGH_BASE = "DGX_VLLM_THROUGH_BASE"
 TABLE = Path(__file__).resolve().with_name("serve_options.txt")
 
 _SECRET = re.compile(r"--(?:.*-)?(?:api-key|token|password|secret)$")
@@ -161,6 +167,7 @@ def _fraction(text: str) -> bool:
     return bool(re.fullmatch(r"0?\.\d+|1(\.0*)?", text)) and float(text) > 0
 
 
+QUIET = "--disable-access-log-for-endpoints"
 NO_THINKING = '{"enable_thinking": false}'
 
 #: variable -> (flag, default, test, description of a valid value)
@@ -212,6 +219,9 @@ def serve_command(
             raise Refused(f"{name}={value!r} is not {expected}.")
         if flag not in flags and (value or (default and flag not in file)):
             command += [flag, value or default]
+    quiet = env.get("QUIET_ENDPOINTS", "").strip()
+    if quiet and known.knows(QUIET) and QUIET not in {*flags, *file}:
+        command += [QUIET, quiet]
     return [*command, *given, *_companions(model or file.get("--model", ""), options, file)]
 
 
@@ -293,8 +303,18 @@ def start_ray(arguments: str) -> None:
         raise Refused(f"`ray start` exited with {status}: see its output above.")
 
 
+def start_through_base(argv: list[str]) -> None:
+    """Begin again behind the entry point of the image below, if it has one that runs its arguments."""
+    base = next((path for path in BASE_ENTRY_POINTS if os.access(path, os.X_OK)), "")
+    if base and not os.environ.pop(THROUGH_BASE, ""):
+        os.environ[THROUGH_BASE] = "1"
+        sys.stdout.flush()
+        os.execv(base, [base, sys.executable, str(Path(__file__).resolve()), *argv])
+
+
 def main(argv: list[str]) -> int:
     """Replace this process with the command; returns only if it was refused."""
+    start_through_base(argv)
     command = argv or ["serve"]
     try:
         if command[0] == "serve":

@@ -17,7 +17,7 @@ Specs = Mapping[str, Mapping[str, Any]]
 """The options of argument_specs.yml: name -> its `type` and more."""
 
 POSITIVE = (
-    "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
+    "model_download_timeout", "model_stall_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
     "tune_budget",
 )  # fmt: skip
@@ -43,6 +43,14 @@ RESERVED_ENVIRONMENT = (
     "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
     "FLASHINFER_WORKSPACE_BASE",
 )  # fmt: skip
+# Set for the download by variables of their own, or to what the role mounts.
+OWN_DOWNLOAD = {
+    "HF_TOKEN": "set dgx_vllm_hf_token",
+    "HF_ENDPOINT": "set dgx_vllm_hf_endpoint",
+    "HF_HOME": "set dgx_vllm_models_dir",
+    "HF_HUB_CACHE": "set dgx_vllm_models_dir",
+    "HF_HUB_OFFLINE": "remove it, because a download is never offline",
+}
 FOLDERS = ("models_dir", "cache_dir", "tuned_config_dir")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
@@ -92,7 +100,8 @@ def _types(settings: Settings, specs: Specs) -> Iterator[str]:
 
 
 def _line_breaks(values: Settings) -> Iterator[str]:
-    named = {f"extra_env.{key}": value for key, value in values["extra_env"].items()}
+    tables = ("extra_env", "model_environment")
+    named = {f"{table}.{key}": value for table in tables for key, value in values[table].items()}
     for name, value in {**values, **named}.items():
         texts = value if isinstance(value, list) else [value]
         if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
@@ -205,5 +214,10 @@ def _environment(values: Settings) -> Iterator[str]:
             yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; remove it."
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
-        elif not re.fullmatch(r"[A-Za-z_]\w*", name):
-            yield f"dgx_vllm_extra_env has {name!r}, which is not a valid name of an environment variable; rename it."
+    for name in values["model_environment"]:
+        if name in OWN_DOWNLOAD:
+            yield f"dgx_vllm_model_environment has {name}; {OWN_DOWNLOAD[name]}."
+    for table in ("extra_env", "model_environment"):
+        for name in values[table]:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                yield f"dgx_vllm_{table} has {name!r}, which is not a valid name of an environment variable; rename it."

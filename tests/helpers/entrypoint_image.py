@@ -28,8 +28,9 @@ class Image:
     def __init__(self, place: Path, version: str, program: str = FAKE_VLLM) -> None:
         self.place = place
         (place / "opt").mkdir()
-        for name in ("entrypoint.py", "serve_arguments.py"):
-            shutil.copy(vllm_sources.IMAGE / name, place / "opt")
+        shutil.copy(vllm_sources.IMAGE / "serve_arguments.py", place / "opt")
+        text = ENTRYPOINT.read_text().replace('"/opt/nvidia/', f'"{place}/nvidia/')
+        (place / "opt" / "entrypoint.py").write_text(text)
         if version == serve_options.VERSION:
             (place / "opt" / "serve_options.txt").write_text(serve_options.OPTIONS)
         (place / "bin").mkdir()

@@ -137,6 +137,40 @@ def test_arguments_win_over_variables(image: Image) -> None:
     assert "0.8" in image.serve("--kv-cache-memory-bytes", "1G", MODEL="m")["argv"]
 
 
+def test_r5_requests_of_watch_and_health_check_are_not_logged(image: Image, tmp_path: Path) -> None:
+    quiet = ["--disable-access-log-for-endpoints", "/health,/metrics"]
+    argv = image.serve(MODEL="m", QUIET_ENDPOINTS="/health,/metrics")["argv"]
+    assert argv[-2:] == quiet
+    argv = image.serve("--disable-access-log-for-endpoints=/x", MODEL="m", QUIET_ENDPOINTS="/y")["argv"]
+    assert argv[-1] == "--disable-access-log-for-endpoints=/x"
+    (tmp_path / "old").mkdir()
+    old = Image(tmp_path / "old", "0.14.1").serve(MODEL="m", QUIET_ENDPOINTS="/health")
+    assert "--disable-access-log-for-endpoints" not in old["argv"], "no table, or a table without it"
+
+
+BASE = """#!/bin/sh
+echo "base banner" >&2
+LD_LIBRARY_PATH=/usr/local/cuda/compat/lib
+VLLM_FROM_BASE=yes
+export LD_LIBRARY_PATH VLLM_FROM_BASE
+exec "$@"
+"""
+
+
+def test_class_i_the_entry_point_of_nvidias_image_comes_first(image: Image) -> None:
+    base = image.place / "nvidia" / "nvidia_entrypoint.sh"
+    base.parent.mkdir()
+    base.write_text(BASE)
+    assert "VLLM_FROM_BASE" not in image.serve(MODEL="m")["env"], "not executable: not an entry point"
+    base.chmod(0o755)
+    answer = image.serve("--seed", "7", MODEL="m")
+    assert answer["argv"][1:3] == ["serve", "m"] and answer["argv"][-2:] == ["--seed", "7"]
+    assert answer["env"] == {"VLLM_FROM_BASE": "yes"}, "and our own variables are gone"
+    assert answer["stderr"].count("base banner") == 1
+    done = image.run("sh", "-c", "echo $VLLM_FROM_BASE$DGX_VLLM_THROUGH_BASE", VLLM_X="")
+    assert done.stdout == "yes\n"
+
+
 @pytest.mark.parametrize(
     ("given", "absent"),
     [

@@ -36,7 +36,8 @@ def _neighbours(state: State) -> str:
 def _kv_budget(check: Check, state: State, kv_bytes: int) -> Finding:
     """With the KV cache given in bytes, vLLM takes that and the weights, whatever the utilization says."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
-    weights = int(state["model"].get("size_bytes") or 0)
+    models = [state["model"], *state.get("other_models", [])]
+    weights = sum(int(model.get("size_bytes") or 0) for model in models)
     need = kv_bytes + weights
     what = f"{gib(kv_bytes)} KV cache" + (
         f" + {gib(weights)} weights" if weights else " + weights of unknown size"

@@ -29,7 +29,9 @@ def node_server(
     """
     words = vllm.arguments(settings, row, node)
     return {
-        "env": vllm.environment(settings, words, fabric.environment(row, rails, addresses)),
+        "env": vllm.environment(
+            settings, words, fabric.environment(row, rails, addresses), by_ray=replica.by_ray(row)
+        ),
         "serve": words,
         "docker": docker.server_arguments(settings, node, fabric.container_arguments(row, rails)),
         "command": ["serve"] if replica.serves(row) else replica.ray_command(row),
