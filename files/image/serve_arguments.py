@@ -3,7 +3,7 @@
 The grammar is argparse's with what vLLM's FlexibleArgumentParser adds: `--flag=value`, short forms (`-tp 2`), unique
 beginnings of a name (`--tensor-par 2`), `--no-flag` and `--disable-flag`, `_` for `-` in a name, and keys of JSON after
 a dot (`--kernel-config.moe_backend triton`). Which options there are is told by a table (option_table.py has its
-format). An option that the table lacks is read by its looks: one word after it that is no option is its value.
+format). An option that the table lacks is read by its looks: one word after it that is not an option is its value.
 
 Standard library, Python 3.9: it runs in the image, on nodes and on the operator's machine. The collection's
 plugins/module_utils/serve/arguments.py is a link to it.

@@ -9,7 +9,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.arguments imp
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.options import OPTIONS
 
 GRAMMAR = Grammar(OPTIONS)
-"""That of the locked vLLM; an image with another one may have options that it lacks: unknown is no mistake."""
+"""That of the locked vLLM; an image with another one may have options that it lacks: those are left alone."""
 
 # Options of `vllm serve` that a variable sets; in dgx_vllm_extra_args they could contradict it.
 OWN_FLAGS = {

@@ -19,7 +19,7 @@ NO_WEIGHTS = {"exclude": [f"*{suffix}" for suffix in WEIGHTS]}
 
 
 def server_models(
-    words: Sequence[str], model: str, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    words: Sequence[str], model: str, include: Sequence[str], exclude: Sequence[str]
 ) -> dict[str, Any]:
     """`files` of the model, and `others`: model, revision and files of what else `words` (dgx_vllm_extra_args) name."""
     options = GRAMMAR.read([str(word) for word in words])
