@@ -283,3 +283,23 @@ def test_lock_pins_by_hash_for_both_machines() -> None:
 def test_scripts_are_executable() -> None:
     for name in ("entrypoint.py", "healthcheck.py", "install_patch.py", "install_vllm.sh", "build.sh"):
         assert (IMAGE / name).stat().st_mode & 0o111, f"chmod +x files/image/{name}"
+
+
+def test_the_build_context_has_all_that_its_programs_import(tmp_path: Path) -> None:
+    """Only what .dockerignore lets through: the entry point, the health check and the patch layer start with it."""
+    patterns = [
+        line[1:] for line in (IMAGE / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    for pattern in patterns:
+        for path in IMAGE.glob(pattern):
+            (tmp_path / path.relative_to(IMAGE)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / path.relative_to(IMAGE))
+    program = "import entrypoint, healthcheck, install_patch, moe_config, sm121_patch"
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", f"import sys; sys.path.insert(0, '.'); {program}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
