@@ -75,6 +75,19 @@ def link_package(link: Path, package: Path) -> None:
     link.symlink_to(package)
 
 
+def write_options(root: Path, target: Path) -> None:
+    """Write the table of options for the entry point, which reads arguments by their looks without one."""
+    try:
+        table = option_table.read(root)
+    except (SyntaxError, ValueError, KeyError) as error:
+        print(
+            f"install_patch: the options of this vLLM cannot be read from its sources: {error!r}",
+            file=sys.stderr,
+        )
+        table = ""
+    target.write_text(table, encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the layer; the exit status."""
     parser = argparse.ArgumentParser(
@@ -99,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         copied = copy_configs(HERE / "configs", root / "vllm")
         link_package(options.link, root / "vllm")
-        options.manifest.with_name("serve_options.txt").write_text(option_table.read(root), encoding="utf-8")
+        write_options(root, options.manifest.with_name("serve_options.txt"))
         listed = sbom.write(
             options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json"
         )

@@ -62,6 +62,7 @@ def test_patch_layer(layer: Layer) -> None:
     # The path of the mission's documentation.
     assert [p.name for p in (layer.link / CONFIGS).iterdir() if "GB10" in p.name] == [SHIPPED]
     assert json.loads((layer.home / "sbom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    assert "--tensor-parallel-size -tp 1\n" in (layer.home / "serve_options.txt").read_text()
     manifest = json.loads((layer.home / "manifest.json").read_text())
     assert [route["state"] for route in manifest["routes"]] == ["patched"] * 4
     status = ["-m", "sm121_patch", "status", "--json", "--root", str(layer.link.parent)]
