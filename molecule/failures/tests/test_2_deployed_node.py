@@ -52,7 +52,7 @@ REFUSALS = {
         {"model": "testbed/dense-bf16", "hf_endpoint": "http://127.0.0.1:9"},
     ),
     "model folder that does not exist": Refusal(
-        ("/srv/no-model on spark1 is not a model folder (it has no config.json and no params.json): put the model there",),
+        ("/srv/no-model on spark1 is not a model folder (it has no config.json",),
         {"model": "/srv/no-model"},
     ),
     "disk too small for the model": Refusal(
