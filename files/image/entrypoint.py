@@ -13,9 +13,11 @@ container has one process and signals reach vLLM:
   MAX_NUM_SEQS           vLLM's default
   SHUTDOWN_TIMEOUT       vLLM's default, which aborts requests at SIGTERM; seconds to finish them, from vLLM 0.18 on
   VLLM_EXTRA_ARGS        additional arguments, quoted as in a shell; JSON needs no quotes
+  QUIET_ENDPOINTS        paths whose requests are not logged, such as /health,/metrics; from vLLM 0.16 on
   RAY_START              arguments of a `ray start` that runs before vLLM, on the head of a Ray cluster
 
-Everything else of vLLM is an argument, after `serve` or in VLLM_EXTRA_ARGS; an argument wins over its variable.
+Everything else of vLLM is an argument, after `serve` or in VLLM_EXTRA_ARGS, in any of the forms that vLLM takes; an
+argument wins over its variable, a variable over the file of --config.
 Secrets belong in the environment (VLLM_API_KEY, HF_TOKEN), not in arguments.
 Standard library only; Python 3.10 and newer.
 """
@@ -23,14 +25,15 @@ Standard library only; Python 3.10 and newer.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+
+import serve_arguments
 
 OWN_VARIABLES = (
     "MODEL",
@@ -42,6 +45,7 @@ OWN_VARIABLES = (
     "MAX_NUM_SEQS",
     "SHUTDOWN_TIMEOUT",
     "VLLM_EXTRA_ARGS",
+    "QUIET_ENDPOINTS",
     "RAY_START",
 )
 
@@ -63,9 +67,12 @@ REMOVED_FLAGS: dict[str, tuple[tuple[int, int], bool]] = {
 SWITCHES = {"DGX_VLLM_FP8_LINEAR": "torch", "DGX_VLLM_FP8_MOE": "triton"}
 INSTALLED = Path("/app/vllm/vllm")
 MODELS = Path("/models")
+#: Entry points of NVIDIA's images. They prepare the container, by CUDA's forward compatibility among other things, and
+#: run their arguments; ours has taken their place.
+BASE_ENTRY_POINTS = ("/opt/nvidia/nvidia_entrypoint.sh", "/usr/local/bin/nvidia_entrypoint.sh")
+THROUGH_BASE = "DGX_VLLM_THROUGH_BASE"
+TABLE = Path(__file__).resolve().with_name("serve_options.txt")
 
-_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:\\.|[^"\\])*")+""", re.DOTALL)
-_JSON_START = re.compile(r"(?:--[A-Za-z0-9][\w.-]*=)?(?=[{\[])")
 _SECRET = re.compile(r"--(?:.*-)?(?:api-key|token|password|secret)$")
 
 
@@ -78,31 +85,21 @@ def _say(text: str) -> None:
 
 
 def split_words(text: str) -> list[str]:
-    """Split like a shell, except that a word that starts with unquoted JSON stays unchanged."""
-    words: list[str] = []
-    at = 0
-    while True:
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at == len(text):
-            return words
-        start = _JSON_START.match(text, at)
-        if start:
-            try:
-                _, end = json.JSONDecoder().raw_decode(text, start.end())
-            except ValueError:
-                end = 0
-            if end and (end == len(text) or text[end].isspace()):
-                words.append(text[at:end])
-                at = end
-                continue
-        word = _SHELL_WORD.match(text, at)
-        if word is None or (word.end() < len(text) and not text[word.end()].isspace()):
-            raise Refused(
-                "VLLM_EXTRA_ARGS has a quote that is not closed, or ends in a backslash: quote it as in a shell."
-            )
-        words.append("".join(shlex.split(word.group())))
-        at = word.end()
+    """The words of VLLM_EXTRA_ARGS."""
+    try:
+        return serve_arguments.split_words(text)
+    except ValueError:
+        raise Refused(
+            "VLLM_EXTRA_ARGS has a quote that is not closed, or ends in a backslash: quote it as in a shell."
+        ) from None
+
+
+def grammar(table: Path = TABLE) -> serve_arguments.Grammar:
+    """The options of the vLLM in this image, from the table that the build made; without one, by their looks."""
+    try:
+        return serve_arguments.Grammar(table.read_text(encoding="utf-8"))
+    except OSError:
+        return serve_arguments.Grammar("")
 
 
 def flag_of(argument: str) -> str:
@@ -110,13 +107,17 @@ def flag_of(argument: str) -> str:
     return argument.split("=", 1)[0].replace("_", "-") if argument.startswith("--") else ""
 
 
-def value_of(flag: str, arguments: list[str]) -> str:
-    """The last value that `arguments` give to `flag`; '' without one."""
-    value = ""
-    for index, word in enumerate(arguments):
-        if flag_of(word) == flag:
-            value = word.partition("=")[2] if "=" in word else "".join(arguments[index + 1 : index + 2])
-    return value
+def from_file(options: Sequence[serve_arguments.Option]) -> dict[str, str]:
+    """Option -> value in the file of --config, which vLLM puts before all other arguments; {} if it cannot be read."""
+    path = serve_arguments.value(options, "--config")
+    try:
+        import yaml
+
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
+    except Exception:  # whatever is wrong with the file, vLLM says it
+        return {}
+    pairs = content.items() if isinstance(content, dict) else ()
+    return {"--" + str(name).replace("_", "-"): str(value) for name, value in pairs if value is not False}
 
 
 def answers_without_thinking(model: str) -> bool:
@@ -140,14 +141,17 @@ def installed_version() -> tuple[int, int] | None:
     return None
 
 
-def drop_removed(arguments: list[str], version: tuple[int, int] | None) -> list[str]:
-    """Remove the flags that the installed vLLM no longer has, with one warning per flag."""
+def drop_removed(
+    arguments: list[str], version: tuple[int, int] | None, known: serve_arguments.Grammar | None = None
+) -> list[str]:
+    """Remove the flags that the installed vLLM no longer has, with one warning per flag; some came back."""
     kept: list[str] = []
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         gone = REMOVED_FLAGS.get(flag_of(word))
-        if gone is None or version is None or version < gone[0]:
+        back = known is not None and known.knows(flag_of(word))
+        if gone is None or back or version is None or version < gone[0]:
             kept.append(word)
             continue
         since, has_value = gone
@@ -165,6 +169,7 @@ def _fraction(text: str) -> bool:
     return bool(re.fullmatch(r"0?\.\d+|1(\.0*)?", text)) and float(text) > 0
 
 
+QUIET = "--disable-access-log-for-endpoints"
 NO_THINKING = '{"enable_thinking": false}'
 
 #: variable -> (flag, default, test, description of a valid value)
@@ -188,8 +193,8 @@ VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
     "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", _whole(0, 86400), "a number of seconds"),
 }
 
-#: Variable -> first vLLM release with its flag; before, and for an unknown release, it is ignored.
-SINCE = {"SHUTDOWN_TIMEOUT": (0, 18)}
+#: Ignored where this vLLM does not have the option.
+OPTIONAL = ("SHUTDOWN_TIMEOUT",)
 
 
 def serve_command(
@@ -203,50 +208,60 @@ def serve_command(
         if model and model != named:
             raise Refused(f"MODEL is {model} but the command names {named}: give the model once.")
         model = named
-    given = drop_removed([*extra, *arguments], version)
-    flags = {flag_of(word) for word in given}
-    if not model and "--model" not in flags and not flags & {"--help", "-h"} and "-h" not in given:
+    known = grammar()
+    given = drop_removed([*extra, *arguments], version, known)
+    options = known.read(given)
+    file = from_file(options)
+    flags = {option.name for option in options}
+    model = model or serve_arguments.value(options, "--model") or ""
+    if not model and "--model" not in file and not flags & {"--help", "-h"}:
         raise Refused(
             "MODEL is not set: set it with -e MODEL=<Hugging Face id or directory in the container>."
         )
-    command = ["vllm", "serve", *([model] if model else [])]
+    command = ["vllm", "serve", *([model] if model and "--model" not in flags else [])]
     for name, (flag, default, is_valid, expected) in VARIABLES.items():
         value = env.get(name, "").strip()
         if value and not is_valid(value):
             raise Refused(f"{name}={value!r} is not {expected}.")
-        if flag in flags or (name == "GPU_MEMORY_UTIL" and not value and "--kv-cache-memory-bytes" in flags):
+        if flag in flags or (name in OPTIONAL and not known.knows(flag)):
             continue
-        if name in SINCE and (version is None or version < SINCE[name]):
-            continue
-        if value or default:
+        if value or (default and flag not in file):
             command += [flag, value or default]
-    command += given
-    if "--tool-call-parser" in flags and not flags & {
-        "--enable-auto-tool-choice",
-        "--no-enable-auto-tool-choice",
-    }:
+    quiet = env.get("QUIET_ENDPOINTS", "").strip()
+    if quiet and known.knows(QUIET) and QUIET not in {*flags, *file}:
+        command += [QUIET, quiet]
+    return [*command, *given, *_companions(model or file.get("--model", ""), options, file)]
+
+
+def _companions(model: str, options: Sequence[serve_arguments.Option], file: Mapping[str, str]) -> list[str]:
+    """What the given options need beside them."""
+    flags = {*file, *(option.name for option in options)}
+    added: list[str] = []
+    if "--tool-call-parser" in flags and "--enable-auto-tool-choice" not in flags:
         _say("notice: added --enable-auto-tool-choice, without which vLLM refuses --tool-call-parser")
-        command.append("--enable-auto-tool-choice")
+        added.append("--enable-auto-tool-choice")
+    parser = serve_arguments.value(options, "--reasoning-parser") or file.get("--reasoning-parser")
     if (
-        value_of("--reasoning-parser", given) == "qwen3"
-        and answers_without_thinking(model or value_of("--model", given))
+        parser == "qwen3"
+        and answers_without_thinking(model)
         and "--default-chat-template-kwargs" not in flags
     ):
         _say(
             f"notice: added --default-chat-template-kwargs {NO_THINKING}, without which the parser qwen3 takes the "
             "whole answer of an Instruct model for reasoning (vllm#53284)"
         )
-        command += ["--default-chat-template-kwargs", NO_THINKING]
-    return command
+        added += ["--default-chat-template-kwargs", NO_THINKING]
+    return added
 
 
 def masked(command: list[str]) -> list[str]:
     """The command with the values of secret flags hidden; --api-key may take several."""
+    known = grammar()
     shown: list[str] = []
     secret = False
     for word in command:
-        if word.startswith("--"):
-            secret = bool(_SECRET.match(flag_of(word)))
+        if word.startswith("-") and not re.match(r"-\d", word):
+            secret = bool(_SECRET.match(known.read([word])[0].name))
             shown.append(word.split("=", 1)[0] + "=***" if secret and "=" in word else word)
         else:
             shown.append("***" if secret else word)
@@ -296,8 +311,18 @@ def start_ray(arguments: str) -> None:
         raise Refused(f"`ray start` exited with {status}: see its output above.")
 
 
+def start_through_base(argv: list[str]) -> None:
+    """Begin again behind the entry point of the image below, if it has one that runs its arguments."""
+    base = next((path for path in BASE_ENTRY_POINTS if os.access(path, os.X_OK)), "")
+    if base and not os.environ.pop(THROUGH_BASE, ""):
+        os.environ[THROUGH_BASE] = "1"
+        sys.stdout.flush()
+        os.execv(base, [base, sys.executable, str(Path(__file__).resolve()), *argv])
+
+
 def main(argv: list[str]) -> int:
     """Replace this process with the command; returns only if it was refused."""
+    start_through_base(argv)
     command = argv or ["serve"]
     try:
         if command[0] == "serve":
@@ -305,11 +330,13 @@ def main(argv: list[str]) -> int:
             ray = os.environ.get("RAY_START", "")
             prepare_environment(os.environ)
             start_ray(ray)
-            if any(flag_of(word) == "--api-key" for word in command):
+            shown = masked(command)
+            if shown != command:
                 _say(
-                    "warning: --api-key is visible in the process list; set VLLM_API_KEY in the environment instead"
+                    "warning: a secret among the arguments is visible in the process list; set VLLM_API_KEY or "
+                    "HF_TOKEN in the environment instead"
                 )
-            _say("exec: " + shlex.join(masked(command)))
+            _say("exec: " + shlex.join(shown))
         elif command[0].startswith("-"):
             raise Refused(f"The command starts with {command[0]}: put `serve` before vLLM's arguments.")
     except Refused as error:

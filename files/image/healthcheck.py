@@ -2,13 +2,14 @@
 """Container health: GET /health where the server listens; exit 0 if the answer is 200.
 
 Host and port come from the command line of process 1, from VLLM_EXTRA_ARGS (behind `docker run --init`, process 1 is
-the command of the entry point, not that of vLLM), and from HOST and PORT. A container that serves nothing (another
-command, or a headless rank) is healthy as long as it runs.
+the command of the entry point, not that of vLLM), from HOST and PORT, and from the file of --config. A container that
+serves no HTTP on a port (another command, a headless rank, a socket, gRPC) is healthy as long as it runs.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
@@ -25,23 +26,21 @@ def _extra(env: dict[str, str]) -> list[str]:
 
 
 def target(words: list[str], env: dict[str, str]) -> str | None:
-    """URL to ask, or None if this command line serves no HTTP."""
+    """URL to ask, or None if this command line serves no HTTP on a port."""
     if "serve" not in words:
         return None
-    words = [*_extra(env), *words]
-    if "--headless" in words:
+    given = entrypoint.grammar().read([*_extra(env), *words[words.index("serve") + 1 :]])
+    file = entrypoint.from_file(given)
+    found = {option.name: "".join(option.values[:1]) for option in given if option.on}
+    if {"--headless", "--uds", "--grpc"} & {*file, *found}:
         return None
-    host, port = env.get("HOST", ""), env.get("PORT", "") or "8000"
-    for index, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        value = value if equals else "".join(words[index + 1 : index + 2])
-        if flag == "--host":
-            host = value
-        elif flag == "--port":
-            port = value
+    # A variable wins over the file, because the entry point makes an argument of it.
+    host = found.get("--host") or env.get("HOST") or file.get("--host", "")
+    port = found.get("--port") or env.get("PORT") or file.get("--port", "8000")
     if host in ("", "0.0.0.0", "::"):
         host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    scheme = "https" if "--ssl-certfile" in {*file, *found} else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/health"
 
 
 def main() -> int:
@@ -51,7 +50,11 @@ def main() -> int:
     if url is None:
         return 0
     try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        # The container asks itself: the name in the certificate is another one.
+        context = ssl._create_unverified_context()
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         with opener.open(url, timeout=5) as answer:
             return 0 if answer.status == 200 else 1
     except OSError as error:

@@ -2,8 +2,9 @@
 """The patch layer, the same in every build mode and in the testbed: run once, as root, while an image is built.
 
 Patches the installed vLLM, copies the tuned MoE configurations to where vLLM looks for them, links
-/app/vllm/vllm to the installed package, writes manifest.json and sbom.cdx.json to /opt/dgx-vllm. Exits non-zero,
-with one sentence, if a route is not in place. Running it again changes nothing. Standard library only.
+/app/vllm/vllm to the installed package, writes manifest.json, sbom.cdx.json and serve_options.txt (the options of this
+vLLM's `serve`) to /opt/dgx-vllm. Exits non-zero, with one sentence, if a route is not in place. Running it again
+changes nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import option_table
 import sbom
 from sm121_patch import PatchError, engine
 
@@ -73,6 +75,19 @@ def link_package(link: Path, package: Path) -> None:
     link.symlink_to(package)
 
 
+def write_options(root: Path, target: Path) -> None:
+    """Write the table of options for the entry point, which reads arguments by their looks without one."""
+    try:
+        table = option_table.read(root)
+    except (SyntaxError, ValueError, KeyError) as error:
+        print(
+            f"install_patch: the options of this vLLM cannot be read from its sources: {error!r}",
+            file=sys.stderr,
+        )
+        table = ""
+    target.write_text(table, encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the layer; the exit status."""
     parser = argparse.ArgumentParser(
@@ -97,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         copied = copy_configs(HERE / "configs", root / "vllm")
         link_package(options.link, root / "vllm")
+        write_options(root, options.manifest.with_name("serve_options.txt"))
         listed = sbom.write(
             options.manifest.with_name("sbom.cdx.json"), options.manifest, HERE / "wheels.json"
         )

@@ -9,6 +9,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import node as server
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.models import server_models
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
 
 
@@ -58,6 +59,7 @@ class FilterModule:
         return {
             "node_fabric": node_fabric,
             "node_server": node_server,
+            "server_models": server_models,
             "systemd_quote": systemd_quote,
             "tuner_command": tuner_command,
         }

@@ -134,8 +134,8 @@ TABLE: tuple[Entry, ...] = (
         "memory_free",
         r"Free memory on device .* is less than (?:desired GPU memory utilization|the engine's budget)",
         "Less memory is free than dgx_vllm_gpu_memory_utilization asks for.",
-        "Stop other programs that use memory on the node, lower dgx_vllm_gpu_memory_utilization, or set"
-        " dgx_vllm_kv_cache_memory_bytes; keep dgx_vllm_drop_page_cache on.",
+        "Stop other programs that use memory on the node, or lower dgx_vllm_gpu_memory_utilization, which counts also"
+        " with dgx_vllm_kv_cache_memory_bytes; keep dgx_vllm_drop_page_cache on.",
     ),
     _entry(
         "memory_kv_blocks",
@@ -225,7 +225,7 @@ TABLE: tuple[Entry, ...] = (
     _entry(
         "model_offline",
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been disabled",
-        "The server runs offline and a file of the model is not on this node.",
+        "The server runs offline and a file of the model, or of a model that its arguments name, is not on this node.",
         "Run site.yml --tags model: it downloads what is missing and verifies it.",
     ),
     _entry(

@@ -8,8 +8,8 @@ module: dgx_vllm_model
 short_description: Make a model's weights present and verified
 version_added: 0.1.0
 description:
-  - Asks the model hub for the commit and the files of a revision, fetches what is missing with C(hf download) in the
-    given image, compares every checksum, and records the result.
+  - Asks the model hub for the commit and the files of a revision, fetches what is missing of those that vLLM reads with
+    C(hf download) in the given image, compares every checksum, and records the result.
   - A run after an interrupted one keeps the files that are complete. A recorded model is not asked for again, so an
     unchanged run needs no network; a branch stays at the commit that was fetched first.
   - A cache that was copied to the node is verified and recorded, also without a network.
@@ -40,6 +40,30 @@ options:
     description: The hub's access token, if the model needs one.
     type: str
     default: ""
+  include:
+    description: Patterns of the files to fetch, instead of those that vLLM reads.
+    type: list
+    elements: str
+    default: []
+  exclude:
+    description: Patterns of files to leave out.
+    type: list
+    elements: str
+    default: []
+  load_format:
+    description: C(--load-format) of the server, on which it depends which weights vLLM reads.
+    type: str
+    default: auto
+  environment:
+    description:
+      - Variables of the download as a JSON object, such as a proxy. They reach it by its environment only; files that
+        C(SSL_CERT_FILE), C(REQUESTS_CA_BUNDLE) and C(CURL_CA_BUNDLE) name are given to it.
+    type: json
+    default: "{}"
+  stall_timeout:
+    description: Seconds without a new byte after which a download is stopped.
+    type: int
+    default: 600
   timeout:
     description: Seconds for the download.
     type: int
@@ -87,12 +111,16 @@ msg:
   returned: always
 """
 
+import json
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download import (
     ModelError,
     Request,
     ensure,
 )
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import Wanted
 
 
 def main() -> None:
@@ -105,12 +133,26 @@ def main() -> None:
             "image": {"type": "str", "default": ""},
             "endpoint": {"type": "str", "default": "https://huggingface.co"},
             "token": {"type": "str", "default": "", "no_log": True},
+            "include": {"type": "list", "elements": "str", "default": []},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "load_format": {"type": "str", "default": "auto"},
+            # JSON text, so that no_log hides the whole and not every "1" of the output.
+            "environment": {"type": "json", "default": "{}", "no_log": True},
+            "stall_timeout": {"type": "int", "default": 600},
             "timeout": {"type": "int", "default": 14400},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
         },
         supports_check_mode=True,
     )
-    request = Request(**{field: module.params[field] for field in Request._fields})
+    given = module.params
+    environment = {name: str(value) for name, value in json.loads(given["environment"]).items()}
+    # The hub is asked for its list of files from here, with the same proxy and certificates.
+    os.environ.update(environment)
+    if environment.get("REQUESTS_CA_BUNDLE"):
+        os.environ.setdefault("SSL_CERT_FILE", environment["REQUESTS_CA_BUNDLE"])
+    wanted = Wanted(tuple(given["include"]), tuple(given["exclude"]), given["load_format"])
+    plain = {field: given[field] for field in Request._fields if field not in ("wanted", "environment")}
+    request = Request(**plain, wanted=wanted, environment=environment)
     try:
         outcome = ensure(request, module.check_mode)
     except ModelError as error:

@@ -31,6 +31,16 @@ options:
     description: Revision of the weights.
     type: str
     default: main
+  model_files:
+    description:
+      - Which files of it count, by C(include), C(exclude) and C(load_format) as for M(dgx_vllm.spark.dgx_vllm_model).
+    type: dict
+    default: {}
+  other_models:
+    description: What the server needs beside it, each with C(model), C(revision) and C(files) (as O(model_files)).
+    type: list
+    elements: dict
+    default: []
   models_dir:
     description: Directory of the weights, used as E(HF_HOME).
     type: path
@@ -181,12 +191,18 @@ state:
       returned: always
     model:
       description:
-        - V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes).
+        - V(kind) (V(hub) or V(path)), V(present), V(commit), V(path), V(size_bytes) of the weights that
+          vLLM reads.
         - V(partial_bytes) is what a download need not fetch again, V(lacking) what a folder has to have to be a model.
         - V(files) are those of a folder, each with its size and, if it is JSON, its checksum.
         - V(heads) is the number of attention heads that the model's configuration names, null if it names none.
         - V(unreadable) and V(unwritable) are paths that root cannot use in a container without capabilities.
       type: dict
+      returned: always
+    other_models:
+      description: The same of each of O(other_models), with its V(model).
+      type: list
+      elements: dict
       returned: always
     service:
       description:
@@ -241,6 +257,8 @@ def main() -> None:
             "base_image": {"type": "str", "default": ""},
             "model": {"type": "str", "default": ""},
             "model_revision": {"type": "str", "default": "main"},
+            "model_files": {"type": "dict", "default": {}},
+            "other_models": {"type": "list", "elements": "dict", "default": []},
             "models_dir": {"type": "path", "default": "/var/lib/dgx-vllm/models"},
             "port": {"type": "int", "default": 8000},
             "packages": {"type": "list", "elements": "str", "default": []},
@@ -250,9 +268,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    query = Query(**dict(module.params, packages=tuple(module.params["packages"])))
+    lists = {name: tuple(module.params[name]) for name in ("packages", "other_models")}
     try:
-        module.exit_json(changed=False, state=collect(query))
+        module.exit_json(changed=False, state=collect(Query(**{**module.params, **lists})))
     except LedgerError as error:
         module.fail_json(msg=str(error))
 

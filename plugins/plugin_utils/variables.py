@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import extra_arguments
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
 
@@ -17,37 +18,12 @@ Specs = Mapping[str, Mapping[str, Any]]
 """The options of argument_specs.yml: name -> its `type` and more."""
 
 POSITIVE = (
-    "model_download_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
+    "model_download_timeout", "model_stall_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
     "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
     "tune_budget",
 )  # fmt: skip
 NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
 
-# Flags of `vllm serve` that a variable sets; in dgx_vllm_extra_args they could contradict it.
-OWN_FLAGS = {
-    "--model": "model",
-    "--host": "host",
-    "--port": "port",
-    "--api-key": "api_key",
-    "--tensor-parallel-size": "tensor_parallel_size",
-    "-tp": "tensor_parallel_size",
-    "--pipeline-parallel-size": "pipeline_parallel_size",
-    "-pp": "pipeline_parallel_size",
-    "--distributed-executor-backend": "executor",
-    "--nnodes": "replica",
-    "--node-rank": "rank",
-    "--master-port": "master_port",
-    "--headless": "rank",
-    "--max-model-len": "max_model_len",
-    "--max-num-seqs": "max_num_seqs",
-    "--gpu-memory-utilization": "gpu_memory_utilization",
-    "--kv-cache-memory-bytes": "kv_cache_memory_bytes",
-    "--kv-cache-dtype": "kv_cache_dtype",
-    "--revision": "model_revision",
-    "--served-model-name": "served_model_names",
-    "--tool-call-parser": "tool_call_parser",
-    "--reasoning-parser": "reasoning_parser",
-}
 OWN_ENVIRONMENT = {
     "MODEL": "model",
     "HOST": "host",
@@ -68,6 +44,14 @@ RESERVED_ENVIRONMENT = (
     "HF_HOME", "HF_HUB_OFFLINE", "HF_MODULES_CACHE", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
     "FLASHINFER_WORKSPACE_BASE",
 )  # fmt: skip
+# Set for the download by variables of their own, or to what the role mounts.
+OWN_DOWNLOAD = {
+    "HF_TOKEN": "set dgx_vllm_hf_token",
+    "HF_ENDPOINT": "set dgx_vllm_hf_endpoint",
+    "HF_HOME": "set dgx_vllm_models_dir",
+    "HF_HUB_CACHE": "set dgx_vllm_models_dir",
+    "HF_HUB_OFFLINE": "remove it, because a download is never offline",
+}
 FOLDERS = ("models_dir", "cache_dir", "tuned_config_dir")
 # What uninstall removes whole: the releases, and the role's own below its data folder.
 OWN_FOLDERS = (
@@ -122,7 +106,8 @@ def _types(settings: Settings, specs: Specs) -> Iterator[str]:
 
 
 def _line_breaks(values: Settings) -> Iterator[str]:
-    named = {f"extra_env.{key}": value for key, value in values["extra_env"].items()}
+    tables = ("extra_env", "model_environment")
+    named = {f"{table}.{key}": value for table in tables for key, value in values[table].items()}
     for name, value in {**values, **named}.items():
         texts = value if isinstance(value, list) else [value]
         if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
@@ -241,15 +226,7 @@ def _image(values: Settings) -> Iterator[str]:
 
 
 def _arguments(values: Settings) -> Iterator[str]:
-    for argument in values["extra_args"]:
-        flag = str(argument).split("=", 1)[0].replace("_", "-")
-        if flag == "--master-addr":
-            yield (
-                "dgx_vllm_extra_args has --master-addr; remove it, because the head's address comes from the plan of "
-                "the inventory, which playbooks/topology.yml prints."
-            )
-        elif flag in OWN_FLAGS:
-            yield f"dgx_vllm_extra_args has {flag}; set dgx_vllm_{OWN_FLAGS[flag]} instead."
+    yield from extra_arguments.mistakes(values["extra_args"])
     for argument in values["container_extra_args"]:
         if str(argument).split("=", 1)[0] == "--privileged":
             yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: remove it."
@@ -263,5 +240,10 @@ def _environment(values: Settings) -> Iterator[str]:
             yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; remove it."
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
-        elif not re.fullmatch(r"[A-Za-z_]\w*", name):
-            yield f"dgx_vllm_extra_env has {name!r}, which is not a valid name of an environment variable; rename it."
+    for name in values["model_environment"]:
+        if name in OWN_DOWNLOAD:
+            yield f"dgx_vllm_model_environment has {name}; {OWN_DOWNLOAD[name]}."
+    for table in ("extra_env", "model_environment"):
+        for name in values[table]:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                yield f"dgx_vllm_{table} has {name!r}, which is not a valid name of an environment variable; rename it."

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import options as serve_options
 
 from helpers import vllm_sources
 
@@ -20,10 +23,16 @@ print(json.dumps({{"argv": sys.argv, "env": kept, "pid": os.getpid()}}), flush=T
 
 
 class Image:
-    """A directory that stands for the image: a `vllm` command and an installed package of some version."""
+    """A `vllm` command, an installed package of some version, and the table of options of the locked version."""
 
     def __init__(self, place: Path, version: str, program: str = FAKE_VLLM) -> None:
         self.place = place
+        (place / "opt").mkdir()
+        shutil.copy(vllm_sources.IMAGE / "serve_arguments.py", place / "opt")
+        text = ENTRYPOINT.read_text().replace('"/opt/nvidia/', f'"{place}/nvidia/')
+        (place / "opt" / "entrypoint.py").write_text(text)
+        if version == serve_options.VERSION:
+            (place / "opt" / "serve_options.txt").write_text(serve_options.OPTIONS)
         (place / "bin").mkdir()
         (place / "bin" / "vllm").write_text(program)
         (place / "bin" / "vllm").chmod(0o755)
@@ -37,7 +46,7 @@ class Image:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-B", str(ENTRYPOINT), *arguments],
+            [sys.executable, "-B", str(self.place / "opt" / "entrypoint.py"), *arguments],
             env=self.environment(**variables),
             capture_output=True,
             text=True,

@@ -71,6 +71,9 @@ WANTED = frozenset(
         "vllm/entrypoints/openai/cli_args.py",
         "vllm/entrypoints/launchers/cli_args.py",
         "vllm/entrypoints/common/cli_args.py",
+        "vllm/model_executor/model_loader/default_loader.py",
+        "vllm/model_executor/model_loader/weight_utils.py",
+        "vllm/utils/argparse_utils.py",
         "vllm/model_executor/kernels/linear/__init__.py",
         "vllm/model_executor/kernels/linear/scaled_mm/pytorch.py",
         f"{_LAYERS}/fused_moe/fused_moe.py",
@@ -81,6 +84,12 @@ WANTED = frozenset(
         "vllm/v1/worker/gpu_worker.py",
     }
 )
+#: Whole folders: the classes from whose fields vLLM makes its options.
+WANTED_FOLDERS = ("vllm/config/",)
+
+
+def _wanted(name: str) -> bool:
+    return name in WANTED or (name.startswith(WANTED_FOLDERS) and name.endswith(".py"))
 
 
 def versions(*names: str) -> list[Any]:
@@ -173,7 +182,7 @@ def _cache() -> Path:
 def fetch(version: str) -> Path:
     """A directory with the WANTED files of a release; read-only by agreement, copy it to change it."""
     wanted_digest = SHA256[version]
-    selection = hashlib.sha256("\n".join(sorted(WANTED)).encode()).hexdigest()[:12]
+    selection = hashlib.sha256("\n".join(sorted([*WANTED, *WANTED_FOLDERS])).encode()).hexdigest()[:12]
     place = _cache() / "vllm-sdist" / f"{wanted_digest}-{selection}"
     if place.is_dir():
         return place
@@ -186,7 +195,7 @@ def fetch(version: str) -> Path:
             with tarfile.open(fileobj=stream, mode="r|gz") as archive:  # type: ignore[call-overload]
                 for member in archive:
                     name = member.name.partition("/")[2]
-                    content = archive.extractfile(member) if name in WANTED and member.isfile() else None
+                    content = archive.extractfile(member) if _wanted(name) and member.isfile() else None
                     if content is not None:
                         target = work / name
                         target.parent.mkdir(parents=True, exist_ok=True)

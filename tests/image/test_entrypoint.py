@@ -154,7 +154,8 @@ def test_arguments_win_over_variables(image: Image) -> None:
         "serve", "m", "--host", "0.0.0.0", "--tensor-parallel-size", "1",
         "--port=9000", "--gpu_memory_utilization", "0.5",
     ]  # fmt: skip
-    assert "--gpu-memory-utilization" not in image.serve("--kv-cache-memory-bytes", "1G", MODEL="m")["argv"]
+    # With the KV cache in bytes vLLM still asks for its share of the total at start, and its own default is above 0.9.
+    assert "0.8" in image.serve("--kv-cache-memory-bytes", "1G", MODEL="m")["argv"]
 
 
 def test_model_as_first_word(image: Image) -> None:

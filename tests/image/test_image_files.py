@@ -62,6 +62,7 @@ def test_patch_layer(layer: Layer) -> None:
     # The path of the mission's documentation.
     assert [p.name for p in (layer.link / CONFIGS).iterdir() if "GB10" in p.name] == [SHIPPED]
     assert json.loads((layer.home / "sbom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    assert "--tensor-parallel-size -tp 1\n" in (layer.home / "serve_options.txt").read_text()
     manifest = json.loads((layer.home / "manifest.json").read_text())
     assert [route["state"] for route in manifest["routes"]] == ["patched"] * 4
     status = ["-m", "sm121_patch", "status", "--json", "--root", str(layer.link.parent)]
@@ -156,6 +157,13 @@ INIT = "/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py serve"
         ),
         (INIT + " --port 9000", {"VLLM_EXTRA_ARGS": "--port 8001"}, "http://127.0.0.1:9000/health"),
         (INIT, {"VLLM_EXTRA_ARGS": "--port '9"}, "http://127.0.0.1:8000/health"),
+        (INIT, {"VLLM_EXTRA_ARGS": "--uds /run/vllm.sock"}, None),
+        (INIT, {"VLLM_EXTRA_ARGS": "--ssl-certfile /c --ssl-keyfile /k"}, "https://127.0.0.1:8000/health"),
+        (
+            INIT,
+            {"VLLM_EXTRA_ARGS": "--no-headless --served_model_name a --port=9"},
+            "http://127.0.0.1:9/health",
+        ),
         ("bash", {}, None),
         ("/sbin/docker-init -- /opt/dgx-vllm/entrypoint.py ray start", {}, None),
     ],
@@ -276,3 +284,23 @@ def test_lock_pins_by_hash_for_both_machines() -> None:
 def test_scripts_are_executable() -> None:
     for name in ("entrypoint.py", "healthcheck.py", "install_patch.py", "install_vllm.sh", "build.sh"):
         assert (IMAGE / name).stat().st_mode & 0o111, f"chmod +x files/image/{name}"
+
+
+def test_the_build_context_has_all_that_its_programs_import(tmp_path: Path) -> None:
+    """Only what .dockerignore lets through: the entry point, the health check and the patch layer start with it."""
+    patterns = [
+        line[1:] for line in (IMAGE / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    for pattern in patterns:
+        for path in IMAGE.glob(pattern):
+            (tmp_path / path.relative_to(IMAGE)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / path.relative_to(IMAGE))
+    program = "import entrypoint, healthcheck, install_patch, moe_config, sm121_patch"
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", f"import sys; sys.path.insert(0, '.'); {program}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

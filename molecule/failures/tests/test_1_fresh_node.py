@@ -19,6 +19,9 @@ COMMANDS = (
     "docker run --rm --name=dgx-vllm",
     "vllm serve",
 )
+TOOLKIT = (
+    "libnvidia-container1", "libnvidia-container-tools", "nvidia-container-toolkit-base", "nvidia-container-toolkit",
+)  # fmt: skip
 LISTENER = "python3 -m http.server --directory /var/empty 8000"
 
 
@@ -101,10 +104,13 @@ def test_toolkit_version_that_no_repository_has(operator: Operator, node: Node) 
 def test_corrected_run_deploys(operator: Operator, node: Node) -> None:
     """The corrected run deploys the node; no command line on it holds a secret, that of the download included."""
     with watching(node) as commands:
-        run = operator.succeed(hf_token=HUB_TOKEN)
+        run = operator.succeed(hf_token=HUB_TOKEN, toolkit_version="1.17.8-1")
         lines = commands()
     missed = [part for part in COMMANDS if not any(part in line for line in lines)]
     assert not missed, f"these commands were not recorded, so this test proves nothing about them: {missed}"
     assert not operator.leaks(lines)
     assert node.completes()
+    # Class D: not the newest version, and all parts of the toolkit have it.
+    for name in TOOLKIT:
+        assert node.host.package(name).version == "1.17.8-1", name
     assert run.counts["failed"] == 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from types import MappingProxyType
 from typing import Any, Mapping, NamedTuple
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import arguments as serve_arguments
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.options import OPTIONS
+
+GRAMMAR = serve_arguments.Grammar(OPTIONS)
+"""That of the locked vLLM. An option of another one that it lacks is read by its looks."""
 
 
 class Wanted(NamedTuple):
@@ -122,18 +127,16 @@ class Container(NamedTuple):
 
     def option(self, name: str) -> str | None:
         """The value of an option the server was started with; "" for a bare flag, None if it is absent."""
+        return serve_arguments.value(self.options, name)
+
+    @property
+    def options(self) -> list[serve_arguments.Option]:
+        """The options of its server in the order in which vLLM gets them."""
         try:
-            words = [*self.arguments, *shlex.split(self.environment.get("VLLM_EXTRA_ARGS", ""))]
+            extra = serve_arguments.split_words(self.environment.get("VLLM_EXTRA_ARGS", ""))
         except ValueError:
-            words = list(self.arguments)
-        value: str | None = None
-        for index, word in enumerate(words):
-            key, equals, inline = word.partition("=")
-            if key.replace("_", "-") != name:
-                continue
-            following = words[index + 1] if index + 1 < len(words) else ""
-            value = inline if equals else ("" if following.startswith("-") else following)
-        return value
+            extra = []
+        return GRAMMAR.read([*extra, *self.arguments])
 
     @property
     def forwards(self) -> bool:

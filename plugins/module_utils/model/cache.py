@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.folder import indexed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubFile, Listing
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import CONFIGS
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import (
     ORPHAN,
+    indexed,
     model_folder,
     size_of,
     snapshot,
@@ -69,6 +70,14 @@ class Cache:
         folder = self.snapshot(listing.commit)
         return [item for item in listing.files if size_of(folder / item.name) != item.size]
 
+    def written_bytes(self) -> int:
+        """Bytes on the disk, with those of parts and of Xet's chunks: what a download that goes on adds to."""
+        places = [self.folder / "blobs", Path(self.models_dir) / "xet"]
+        files_here = [
+            Path(folder, name) for top in places for folder, _, names in os.walk(top) for name in names
+        ]
+        return sum(_allocated(path) for path in files_here)
+
     def partial_bytes(self) -> int:
         """Bytes of interrupted downloads that the next one continues."""
         return sum(max(0, size_of(path)) for path in self._incomplete() if not ORPHAN.search(path.name))
@@ -103,7 +112,7 @@ class Cache:
     def offline_listing(self, revision: str) -> Listing | None:
         """What the cache itself says of `revision`; the checksums are the names of the blobs.
 
-        None if something is visibly absent: it needs a config.json, every weight file that the index names, and
+        None if something is visibly absent: it needs a configuration, every weight file that the index names, and
         no interrupted download.
         """
         commit = self.ref(revision)
@@ -115,12 +124,16 @@ class Cache:
             return None
         here = sorted(_from_blob(root, path) for path in paths)
         names_here = {item.name for item in here}
-        if (
-            "config.json" not in names_here
-            or not indexed(root / "model.safetensors.index.json") <= names_here
-        ):
+        if not names_here & {*CONFIGS} or not (indexed(root, names_here) or set()) <= names_here:
             return None
         return Listing(commit, here)
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except OSError:
+        return 0
 
 
 def _from_blob(root: Path, path: Path) -> HubFile:

@@ -15,14 +15,29 @@ A copied cache without a network needs the comparison of model.cache in any case
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import TIMED_OUT, Completed, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.cache import Cache
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import HubError, Listing, list_files
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.hub import (
+    HubError,
+    Listing,
+    list_files,
+    read_file,
+)
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import (
+    Wanted,
+    index_of,
+    named_by,
+    needed,
+)
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights, write_record
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
 
@@ -30,6 +45,10 @@ CONTAINER = "dgx-vllm-download"
 RESERVE = 0.05
 """Part of the missing bytes that must be free on top of them."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+CA_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name a file of the node, which the download's container needs too."""
+LOOK = 10.0
+"""Seconds between two looks at what a download has written."""
 
 
 class ModelError(Exception):
@@ -37,7 +56,7 @@ class ModelError(Exception):
 
 
 class Request(NamedTuple):
-    """What to make present and how. `timeout` in seconds."""
+    """What to make present and how. `timeout` and `stall_timeout` in seconds."""
 
     model: str
     revision: str = "main"
@@ -47,6 +66,10 @@ class Request(NamedTuple):
     token: str = ""
     timeout: float = 14400.0
     data_dir: str = "/var/lib/dgx-vllm"
+    wanted: Wanted = Wanted()
+    environment: Mapping[str, str] = {}
+    """Variables of the download: proxies, certificates, huggingface_hub's own."""
+    stall_timeout: float = 600.0
 
 
 class Outcome(NamedTuple):
@@ -75,11 +98,12 @@ def ensure(request: Request, check_mode: bool, client: Docker = docker) -> Outco
     a branch such as main therefore stays at the commit that was fetched first.
     """
     cache = Cache(request.models_dir, request.model)
-    here = weights(Path("/"), request.model, request.revision, request.models_dir, request.data_dir)
+    place = request.models_dir, request.data_dir
+    here = weights(Path("/"), request.model, request.revision, *place, request.wanted)
     if here["present"] and cache.ref(request.revision) == here["commit"]:
         return Outcome(False, here["commit"], 0, here["path"], "present and verified earlier")
     try:
-        listing = list_files(request.endpoint, request.model, request.revision, request.token)
+        listing = _list(request, request.revision)
     except HubError as error:
         return _without_hub(request, cache, check_mode, error)
     missing = cache.missing(listing)
@@ -93,6 +117,24 @@ def ensure(request: Request, check_mode: bool, client: Docker = docker) -> Outco
     listing = _fetch_and_verify(request, cache, listing, client)
     text = f"fetched {_gib(size)} and verified {len(listing.files)} files"
     return _adopt(request, cache, listing, False, text, size)
+
+
+def _list(request: Request, revision: str) -> Listing:
+    """The wanted files of a revision; without the index all weights at the root count as the model's."""
+    listing = list_files(request.endpoint, request.model, revision, request.token)
+    sizes = {item.name: item.size for item in listing.files}
+    index, named = index_of(sizes, request.wanted.load_format), None
+    if index:
+        try:
+            named = named_by(read_file(request.endpoint, request.model, listing.commit, index, request.token))
+        except HubError:
+            named = None
+    wanted = needed(sizes, named, request.wanted)
+    if not wanted:
+        raise ModelError(
+            f"No file of {request.model} is left to fetch: correct dgx_vllm_model_include and dgx_vllm_model_exclude."
+        )
+    return Listing(listing.commit, [item for item in listing.files if item.name in wanted], len(sizes))
 
 
 def _without_hub(request: Request, cache: Cache, check_mode: bool, error: HubError) -> Outcome:
@@ -119,7 +161,7 @@ def _adopt(
     if not check_mode:
         cache.set_ref(request.revision, listing.commit)
         sizes = {item.name: item.size for item in listing.files}
-        write_record(request.data_dir, request.model, request.revision, listing.commit, sizes)
+        write_record(request.data_dir, request.model, request.revision, listing.commit, sizes, request.wanted)
     return Outcome(True, listing.commit, fetched, str(cache.snapshot(listing.commit)), how)
 
 
@@ -132,7 +174,7 @@ def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, client: 
             cache.remove(listing.commit, item.name)
         _stop_earlier(client)
         cache.remove_orphans()
-        _fetch(request, client)
+        _fetch(request, client, listing)
         moved = cache.ref(request.revision)
         if moved and moved != listing.commit:
             listing = _relist(request, moved)
@@ -147,7 +189,7 @@ def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, client: 
 
 def _relist(request: Request, commit: str) -> Listing:
     try:
-        return list_files(request.endpoint, request.model, commit, request.token)
+        return _list(request, commit)
     except HubError as error:
         raise ModelError(str(error)) from error
 
@@ -156,27 +198,30 @@ def _stop_earlier(client: Docker) -> None:
     client(["rm", "--force", CONTAINER], {}, 60.0)
 
 
-def _fetch(request: Request, client: Docker) -> None:
+def _fetch(request: Request, client: Docker, listing: Listing) -> None:
     image = client(["image", "inspect", "--format", "{{.Id}}", request.image], {}, 30.0)
     if image.rc != 0:
         raise ModelError(
             f"The image {request.image or '(none)'} that brings the download tool cannot be used "
             f"({image.complaint}): run site.yml --tags image first."
         )
-    environment = {"HF_ENDPOINT": request.endpoint.rstrip("/")}
+    environment = {**request.environment, "HF_ENDPOINT": request.endpoint.rstrip("/")}
     if request.token:
         environment["HF_TOKEN"] = request.token
-    passed = [*environment, *(name for name in PROXIES if os.environ.get(name))]
+    passed = {**environment, **{name: "" for name in PROXIES if os.environ.get(name)}}
+    certificates = {environment[name] for name in CA_FILES if environment.get(name, "").startswith("/")}
     arguments = [
         "run", "--rm", "--pull", "never", "--name", CONTAINER, "--network", "host",
         "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
         "--env", "HF_HOME=/models", "--env", "HF_HUB_OFFLINE=0",
         "--env", "HF_HUB_DISABLE_PROGRESS_BARS=1", "--env", "HF_HUB_DISABLE_TELEMETRY=1",
         *(word for name in passed for word in ("--env", name)),
+        *(word for path in sorted(certificates) for word in ("--volume", f"{path}:{path}:ro")),
         "--volume", f"{request.models_dir}:/models", "--entrypoint", "hf", request.image,
         "download", request.model, "--revision", request.revision,
+        *([item.name for item in listing.files] if len(listing.files) < listing.total else []),
     ]  # fmt: skip
-    done = client(arguments, environment, request.timeout)
+    done = _watched(request, client, arguments, environment)
     if done.rc == TIMED_OUT:
         _stop_earlier(client)
         raise ModelError(
@@ -184,11 +229,43 @@ def _fetch(request: Request, client: Docker) -> None:
             "that are complete are kept), or raise dgx_vllm_model_download_timeout."
         )
     if done.rc != 0:
-        output = (done.stdout + "\n" + done.stderr).replace(request.token or "\0", "***")
+        output = _without_secrets(done.stdout + "\n" + done.stderr, environment)
         causes = explain(output)
         reason = causes[0].text if causes else "Run it again, the files that are complete are kept."
         last = Completed(done.rc, "", output).complaint[:300]
         raise ModelError(f"Fetching {request.model} failed with {done.rc} ({last}): {reason}")
+
+
+def _watched(
+    request: Request, client: Docker, arguments: Sequence[str], environment: Mapping[str, str]
+) -> Completed:
+    """Run the download as long as it writes something now and then."""
+    cache = Cache(request.models_dir, request.model)
+    written, since = -1, time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client, arguments, environment, request.timeout)
+        while True:
+            try:
+                return running.result(timeout=min(LOOK, request.stall_timeout / 4))
+            except StillRunning:
+                now = cache.written_bytes()
+            if now != written:
+                written, since = now, time.monotonic()
+            elif time.monotonic() - since >= request.stall_timeout:
+                _stop_earlier(client)
+                raise ModelError(
+                    f"The download of {request.model} wrote nothing for {request.stall_timeout:g} s and was stopped: "
+                    "check the node's route and proxy to the hub. Files of Xet come from servers of their own, which "
+                    "no mirror replaces: without a route to them set HF_HUB_DISABLE_XET to 1 in "
+                    "dgx_vllm_model_environment. Then run site.yml --tags model again; complete files are kept."
+                )
+
+
+def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    for name, value in environment.items():
+        if value and ("@" in value or re.search(r"TOKEN|PASSWORD|SECRET|KEY", name.upper())):
+            text = text.replace(value, "***")
+    return text
 
 
 def _refuse_full_disk(request: Request, size: int) -> None:
@@ -199,7 +276,8 @@ def _refuse_full_disk(request: Request, size: int) -> None:
     if free < needed:
         raise ModelError(
             f"The disk of {request.models_dir} has {_gib(free)} free and {request.model} needs {_gib(needed)}: "
-            "free space there or set dgx_vllm_models_dir to a larger disk."
+            "free space there, set dgx_vllm_models_dir to a larger disk, or name the files that the server needs in "
+            "dgx_vllm_model_include."
         )
 
 

@@ -33,10 +33,11 @@ class HubFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A commit and its files."""
+    """A commit and its files, or some of the `total` that it has."""
 
     commit: str
     files: list[HubFile]
+    total: int = 0
 
 
 class HubError(Exception):
@@ -71,6 +72,14 @@ def list_files(endpoint: str, model: str, revision: str, token: str = "", timeou
         path = f"{name}/resolve/{commit}/{urllib.parse.quote(probe)}"
         _get(f"{base}/{path}", model, revision, token, timeout, method="HEAD")
     return Listing(commit, files)
+
+
+def read_file(
+    endpoint: str, model: str, commit: str, name: str, token: str = "", timeout: float = 30.0
+) -> bytes:
+    """The content of one small file of a commit; HubError with the remedy otherwise."""
+    path = f"{urllib.parse.quote(model, safe='/')}/resolve/{commit}/{urllib.parse.quote(name)}"
+    return _get(f"{endpoint.rstrip('/')}/{path}", model, commit, token, timeout)
 
 
 def _read_listing(data: Any) -> tuple[str, list[HubFile], bool]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import folder
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import folder, selection
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit, is_file_name
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.service import record
@@ -35,9 +35,22 @@ def record_path(data_dir: str, model: str, revision: str) -> str:
     return f"{data_dir.rstrip('/')}/state/model-{key}.json"
 
 
-def write_record(data_dir: str, model: str, revision: str, commit: str, sizes: Mapping[str, int]) -> None:
-    """Record that every file of the commit (name -> size in bytes) was verified."""
-    content = {"model": model, "revision": revision, "commit": commit, "files": dict(sizes)}
+def write_record(
+    data_dir: str,
+    model: str,
+    revision: str,
+    commit: str,
+    sizes: Mapping[str, int],
+    wanted: selection.Wanted = selection.DEFAULT,
+) -> None:
+    """Record that every wanted file of the commit (name -> size in bytes) was verified."""
+    content = {
+        "model": model,
+        "revision": revision,
+        "commit": commit,
+        "files": dict(sizes),
+        "wanted": selection.plain(wanted),
+    }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     files.write(Path(record_path(data_dir, model, revision)), text, 0o644)
 
@@ -48,6 +61,16 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
+
+
+def indexed(place: Path, names: Collection[str], load_format: str = "auto") -> set[str] | None:
+    """The weight files that the index of a model folder names; None if there is none that can be read."""
+    index = selection.index_of(names, load_format)
+    try:
+        content = (place / index).read_bytes() if index else b""
+    except OSError:
+        return None
+    return selection.named_by(content)
 
 
 def partial_bytes(part: Path) -> int:
@@ -64,7 +87,7 @@ def _found(kind: str, present: bool, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "present": present, **nothing, **more}
 
 
-def _at_path(root: Path, model: str) -> dict[str, Any]:
+def _at_path(root: Path, model: str, wanted: selection.Wanted) -> dict[str, Any]:
     directory = under(root, model)
     lacking = folder.lacking(directory)
     if lacking:
@@ -74,7 +97,7 @@ def _at_path(root: Path, model: str) -> dict[str, Any]:
         "path",
         True,
         path=model,
-        size_bytes=sum(size_of(path) for path in paths),
+        size_bytes=_weight_bytes(directory, {path.name: size_of(path) for path in paths}, wanted),
         files=folder.compared(directory),
         heads=folder.heads(directory),
         unreadable=_on_node(root, folder.barred([directory, *paths])),
@@ -97,14 +120,26 @@ def _to_fetch(root: Path, model: str, models_dir: str) -> dict[str, Any]:
     )
 
 
-def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: str) -> dict[str, Any]:
+def _weight_bytes(place: Path, sizes: Mapping[str, int], wanted: selection.Wanted) -> int:
+    return selection.weight_bytes(sizes, indexed(place, sizes, wanted.load_format), wanted.load_format)
+
+
+def weights(
+    root: Path,
+    model: str,
+    revision: str,
+    models_dir: str,
+    data_dir: str,
+    wanted: selection.Wanted = selection.DEFAULT,
+) -> dict[str, Any]:
     """Where the weights of `model` are, judged by names and sizes; the download is what compares checksums.
 
     An absolute path counts as present if vLLM finds a model there. A hub id counts as present if the download's
-    record names a commit and every file of the record is in that snapshot with its size.
+    record names a commit, was made for the same wanted files, and has every file in that snapshot with its size.
+    `size_bytes` is what vLLM reads of it.
     """
     if model.startswith("/"):
-        return _at_path(root, model)
+        return _at_path(root, model, wanted)
     if not model:
         return _found("hub", False)
     verified = record(under(root, record_path(data_dir, model, revision)))
@@ -114,6 +149,9 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
     if not all(is_file_name(name) and isinstance(size, int) for name, size in sizes.items()):
         return _to_fetch(root, model, models_dir)
     if verified.get("model") != model or verified.get("revision") != revision:
+        return _to_fetch(root, model, models_dir)
+    # A record without this entry is of an earlier version, which fetched every file.
+    if verified.get("wanted", selection.plain(wanted)) != selection.plain(wanted):
         return _to_fetch(root, model, models_dir)
     path = snapshot(models_dir, model, commit)
     files_there = [under(root, path) / name for name in sizes]
@@ -126,7 +164,7 @@ def weights(root: Path, model: str, revision: str, models_dir: str, data_dir: st
         True,
         commit=commit,
         path=path,
-        size_bytes=sum(sizes.values()),
+        size_bytes=_weight_bytes(under(root, path), sizes, wanted),
         heads=folder.heads(under(root, path)),
         unreadable=_on_node(root, folder.barred(read)),
     )

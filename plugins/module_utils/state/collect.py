@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import wanted_of
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import (
     apt,
@@ -32,6 +34,10 @@ class Query(NamedTuple):
     base_image: str = ""
     model: str = ""
     model_revision: str = "main"
+    model_files: Mapping[str, Any] = {}
+    """Which files of it count: include, exclude and load_format of the download."""
+    other_models: tuple[Mapping[str, Any], ...] = ()
+    """What the server needs beside it, such as a draft model: model, revision and files."""
     models_dir: str = "/var/lib/dgx-vllm/models"
     port: int = 8000
     packages: tuple[str, ...] = ()
@@ -60,7 +66,8 @@ def collect(
         packages = pool.submit(host.packages, query.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
         kernel = host.kernel(root)
-        model = weights(root, query.model, query.model_revision, query.models_dir, query.data_dir)
+        main = {"model": query.model, "revision": query.model_revision, "files": query.model_files}
+        model, *others = (_weights(root, query, one) for one in (main, *query.other_models))
     ours = container.result()
     docker = dict(engine.result(), containers=containers.result())
     config_dir, records = host.under(root, query.config_dir), host.under(root, query.data_dir) / "state"
@@ -89,6 +96,7 @@ def collect(
         "image": image.result(),
         "base_image": base.result(),
         "model": model,
+        "other_models": [{**here, "model": one["model"]} for one, here in zip(query.other_models, others)],
         "service": unit.result(),
         "watch": watch.result(),
         "container": ours,
@@ -98,3 +106,8 @@ def collect(
         "ledger": ledger.read(records / "ledger.json"),
         "health": service.record(records / "health.json"),
     }
+
+
+def _weights(root: Path, query: Query, one: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = wanted_of(one["files"])
+    return weights(root, one["model"], one["revision"], query.models_dir, query.data_dir, wanted)

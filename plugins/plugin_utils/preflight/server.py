@@ -33,10 +33,11 @@ def _neighbours(state: State) -> str:
     return f" (running containers: {', '.join(names)})" if names else ""
 
 
-def _kv_budget(check: Check, state: State, kv_bytes: int, nodes: int) -> Finding:
-    """With the KV cache given in bytes, vLLM takes that and the node's share of the weights."""
+def _kv_budget(check: Check, state: State, kv_bytes: int, share: float, nodes: int) -> Finding:
+    """KV cache in bytes: vLLM takes that and the node's part of the weights; its share must be free first."""
     total, available = state["memory"]["total_bytes"], state["memory"]["available_bytes"]
-    weights = int(state["model"].get("size_bytes") or 0) // nodes
+    models = [state["model"], *state.get("other_models", [])]
+    weights = sum(int(model.get("size_bytes") or 0) for model in models) // nodes
     need = kv_bytes + weights
     part = "" if nodes == 1 else f", its part of {nodes}"
     what = f"{gib(kv_bytes)} KV cache" + (
@@ -54,6 +55,14 @@ def _kv_budget(check: Check, state: State, kv_bytes: int, nodes: int) -> Finding
             f"/proc/meminfo shows only {gib(available)} MemAvailable of {gib(total)}",
             f"stop what uses the memory{_neighbours(state)}, or lower dgx_vllm_kv_cache_memory_bytes",
         )
+    if share * total > available and not _ours_runs(state):
+        return check.failed(
+            f"{what}, and {share:.2f} of {gib(total)} free at the start",
+            f"/proc/meminfo shows only {gib(available)} MemAvailable, and vLLM asks for its share also with a KV cache "
+            "in bytes",
+            f"stop what uses the memory{_neighbours(state)}, or lower dgx_vllm_gpu_memory_utilization "
+            f"to {int(100 * available / total) / 100:.2f} or less",
+        )
     return check.passed(what, f"{gib(available)} MemAvailable of {gib(total)}, /proc/meminfo")
 
 
@@ -65,9 +74,9 @@ def memory(check: Check, state: State, settings: Settings) -> Finding:
             "unknown", "/proc/meminfo has no MemTotal", "check that /proc is mounted on the node"
         )
     kv_bytes = int(settings.get("kv_cache_memory_bytes") or 0)
-    if kv_bytes:
-        return _kv_budget(check, state, kv_bytes, int(settings.get("world_size", 1)))
     share = float(settings.get("gpu_memory_utilization", 0.8))
+    if kv_bytes:
+        return _kv_budget(check, state, kv_bytes, share, int(settings.get("world_size", 1)))
     need = share * total
     what = f"{share:.2f} of {gib(total)} = {gib(need)}"
     if need > available and not _ours_runs(state):

@@ -36,7 +36,9 @@ def node_server(
     Raises ServerError for a node that cannot take its place in its replica.
     """
     words = vllm.arguments(settings, row, node)
-    environment = vllm.environment(settings, words, fabric.environment(row, rails, addresses))
+    environment = vllm.environment(
+        settings, words, fabric.environment(row, rails, addresses), by_ray=replica.by_ray(row)
+    )
     container = docker.server_arguments(settings, node, fabric.container_arguments(row, rails))
     command = ["serve"] if replica.serves(row) else replica.ray_command(row)
     _one_line_each([*(f"{name}={value}" for name, value in environment), *container, *command])

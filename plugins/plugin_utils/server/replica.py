@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import Row
 
+OBJECT_STORE = 2**30
+"""Bytes of Ray's object store, by default 30 % of the memory, which is the GPU's too; vLLM hardly uses it."""
+
 
 def serve_arguments(row: Row) -> list[str]:
     """Flags of `vllm serve` that come from the topology; tensor parallelism goes through TENSOR_PARALLEL_SIZE."""
@@ -18,6 +21,11 @@ def serve_arguments(row: Row) -> list[str]:
     flags += ["--node-rank", str(row["rank"]), "--master-addr", str(row["head_address"])]
     flags += ["--master-port", str(row["master_port"])]
     return flags if row["is_head"] else [*flags, "--headless"]
+
+
+def by_ray(row: Row) -> bool:
+    """Whether Ray joins the nodes of its replica."""
+    return int(row["world_size"]) > 1 and row["executor"] == "ray"
 
 
 def serves(row: Row) -> bool:
@@ -40,6 +48,7 @@ def ray_arguments(row: Row) -> list[str]:
     words = [
         "--disable-usage-stats",
         "--num-gpus=1",
+        f"--object-store-memory={OBJECT_STORE}",
         f"--node-ip-address={address}",
     ]
     for name, port in ray["ports"].items():

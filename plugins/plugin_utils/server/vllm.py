@@ -28,15 +28,30 @@ OVERRIDABLE = {
     "CUDA_CACHE_PATH": "/cache/nv",
     "CUDA_CACHE_MAXSIZE": "4294967296",
     "XDG_CACHE_HOME": "/cache/xdg",
+    # The watch and the container's health check ask every few seconds; the entry point knows the option for it.
+    "QUIET_ENDPOINTS": "/health,/metrics",
 }
 """Variables that dgx_vllm_extra_env may replace."""
 
 
-def environment(settings: Settings, words: Sequence[str], fabric: Mapping[str, str]) -> list[Pair]:
+RAY = {
+    # Ray would start a Python process per core, in the memory that the model needs.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+"""Variables of a node whose replica is joined by Ray; dgx_vllm_extra_env may replace them."""
+
+
+def environment(
+    settings: Settings, words: Sequence[str], fabric: Mapping[str, str], by_ray: bool = False
+) -> list[Pair]:
     """Names and values of vllm.env, in its order.
 
     `words` are the arguments of `vllm serve`; `fabric` is what the node's rails need.
     """
+    # vLLM's own limit for its engine's start is 10 minutes, less than a large model takes.
+    ready = {"VLLM_ENGINE_READY_TIMEOUT_S": str(settings["dgx_vllm_health_timeout"])}
+    overridable = {**OVERRIDABLE, **ready, **(RAY if by_ray else {})}
     return [
         ("MODEL", str(settings["dgx_vllm_model"])),
         ("HOST", str(settings["dgx_vllm_host"])),
@@ -56,7 +71,7 @@ def environment(settings: Settings, words: Sequence[str], fabric: Mapping[str, s
         ("TRITON_CACHE_DIR", "/cache/triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "/cache/inductor"),
         ("FLASHINFER_WORKSPACE_BASE", "/cache/flashinfer"),
-        *((name, value) for name, value in OVERRIDABLE.items() if name not in settings["dgx_vllm_extra_env"]),
+        *((name, value) for name, value in overridable.items() if name not in settings["dgx_vllm_extra_env"]),
         *([("VLLM_TUNED_CONFIG_FOLDER", "/tuned")] if settings["dgx_vllm_tuned_config_dir"] else []),
         *_if_set("VLLM_API_KEY", settings["dgx_vllm_api_key"], unset=""),
         *_sorted(fabric),

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.variables import (
-    OWN_ENVIRONMENT,
-    OWN_FLAGS,
-    mistakes,
-)
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.extra_arguments import OWN_FLAGS
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.variables import OWN_ENVIRONMENT, mistakes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,10 +128,59 @@ def test_flag_that_a_variable_sets_is_refused(flag: str, variable: str, form: st
     assert f"dgx_vllm_{variable}" in DEFAULTS
 
 
-@pytest.mark.parametrize("flag", ["--max_model_len", "--served_model_name=x"])
-def test_flag_written_with_underscores_is_refused_too(flag: str) -> None:
-    """vLLM's own parser takes --max_model_len for --max-model-len."""
-    assert len(judged(extra_args=[flag])) == 1
+@pytest.mark.parametrize(
+    ("words", "variable"),
+    [
+        (["--max_model_len", "1"], "max_model_len"),
+        (["--served_model_name=x"], "served_model_names"),
+        (["-tp", "2"], "tensor_parallel_size"),
+        (["-tp=2"], "tensor_parallel_size"),
+        (["-pp", "2"], "pipeline_parallel_size"),
+        (["-n", "2"], "replica"),
+        (["-r0"], "rank"),
+        (["--headl"], "rank"),
+        (["--gpu-mem", "0.9"], "gpu_memory_utilization"),
+        (["--device-memory-utilization=0.9"], "gpu_memory_utilization"),
+        (["--api-k", "x"], "api_key"),
+        (["--seed", "1", "--hf-tok=x"], "hf_token"),
+    ],
+)
+def test_class_f_every_form_that_vllm_takes_is_refused(words: list[str], variable: str) -> None:
+    """Short forms, underscores, other names and beginnings of a name."""
+    (sentence,) = judged(extra_args=words)
+    assert sentence.endswith(f"; set dgx_vllm_{variable} instead.")
+
+
+@pytest.mark.parametrize(
+    ("words", "because"),
+    [
+        (["--uds", "/run/x"], "dgx_vllm_port"),
+        (["--grpc"], "dgx_vllm_port"),
+        (["--ssl-certf", "/c"], "without TLS"),
+        (["-dp", "2"], "one GPU per node"),
+        (["--data-parallel-size=4"], "one GPU per node"),
+        (["--seed 1"], "--seed and its value in one item"),
+        (["--master_addr", "192.0.2.1"], "playbooks/topology.yml"),
+    ],
+)
+def test_class_f_what_cannot_work_here_is_refused(words: list[str], because: str) -> None:
+    (sentence,) = judged(extra_args=words)
+    assert because in sentence
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-q", "fp8", "-ep", "-O3"],
+        ["-dp", "1"],
+        ["-sc.model", "org/draft", "-sc.num_speculative_tokens", "3"],
+        ['--override-generation-config={"temperature": 0.1}'],
+        ["--chat-template", "{{ a b }} --port"],
+        ["--option-of-another-vllm", "x y", "--no-grpc"],
+    ],
+)
+def test_class_f_other_arguments_are_left_alone(words: list[str]) -> None:
+    assert judged(extra_args=words) == []
 
 
 @pytest.mark.parametrize(("name", "variable"), OWN_ENVIRONMENT.items())

@@ -312,11 +312,21 @@ def test_an_unknown_error_is_quoted(node: Any, vllm: Any) -> None:
         (["--moe-backend"], ""),
         (["--moe-backend", "a", "--moe-backend=b"], "b"),
         (["--other"], None),
+        (["--moe-b", "marlin"], "marlin"),
+        (["--moe-backend", "cutlass", "--moe-backend=marlin"], "marlin"),
+        (["--hf-overrides", '{"a":1}', "--moe-backend", "marlin"], "marlin"),
     ],
 )
 def test_options_of_the_container(words: list[str], value: Any) -> None:
     assert Container(True, "", {}, tuple(words)).option("--moe-backend") == value
     assert Container(True, "", {"VLLM_EXTRA_ARGS": " ".join(words)}).option("--moe-backend") == value
+
+
+def test_class_f_short_forms_of_the_containers_options() -> None:
+    found = Container(True, "", {"VLLM_EXTRA_ARGS": '-ep --x {"a": 1} -q=fp8 --no-enable-lora'})
+    assert found.option("--enable-expert-parallel") == ""
+    assert found.option("--quantization") == "fp8"
+    assert found.option("--enable-lora") is None
 
 
 def test_unreadable_extra_arguments_do_not_stop_the_check() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,9 @@ class Hub:
         allowed = not self.token or authorization == f"Bearer {self.token}"
         if authorization and not allowed:
             return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
+        name = parts.path.partition(f"/resolve/{COMMIT}/")[2]
+        if method == "GET" and name in self.files and allowed:
+            return 200, {}, self.files[name]
         if parts.path.startswith(f"/{MODEL}/resolve/"):
             return (200, {}, b"") if allowed else (403, {"X-Error-Code": "GatedRepo"}, b"")
         if not parts.path.startswith(f"/api/models/{MODEL}/revision/"):
@@ -130,6 +134,9 @@ class FakeDocker:
         self.times_out = False
         self.spoil = 0
         self.shared = False
+        self.hangs = False
+        self.trickles = 0
+        self.removed = threading.Event()
 
     def __call__(self, arguments: Sequence[str], environment: dict[str, str], timeout: float) -> Completed:
         """Answer one docker command."""
@@ -139,14 +146,29 @@ class FakeDocker:
                 Completed(0, "sha256:a", "") if self.image_present else Completed(1, "", "No such image: x")
             )
         if arguments[0] == "rm":
+            if self.environments:
+                self.removed.set()
             return Completed(0, "", "")
         self.environments.append(dict(environment))
         if self.times_out:
             return Completed(TIMED_OUT, "", "docker did not end")
         if self.failure:
             return Completed(1, "", self.failure)
+        if self.hangs:
+            assert self.removed.wait(20), "nobody stopped the download"
+            return Completed(137, "", "killed")
+        self.trickle()
         self.fill()
         return Completed(0, "/models/hub", "")
+
+    def trickle(self) -> None:
+        """Write slowly, as over a bad line."""
+        part = self.models / "hub/models--org--tiny/blobs/part.incomplete"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        for step in range(self.trickles):
+            part.write_bytes(b"x" * 8192 * (step + 1))
+            time.sleep(0.1)
+        part.unlink(missing_ok=True)
 
     @property
     def runs(self) -> list[list[str]]:

@@ -14,6 +14,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.download impo
     Request,
     ensure,
 )
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import Wanted
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path
 
 COMMIT = "c" * 40
@@ -51,6 +52,7 @@ def test_fetch_then_nothing_to_do_without_a_network(hub: Any, docker: Any, tmp_p
         "revision": "main",
         "commit": COMMIT,
         "files": {"config.json": 2, "model.safetensors": 5000},
+        "wanted": {"include": [], "exclude": [], "load_format": "auto"},
     }
     assert oct(record(tmp_path).stat().st_mode & 0o777) == "0o644"
     asked_before = len(hub.seen)
@@ -246,3 +248,66 @@ def test_part_that_no_download_continues_is_neither_counted_nor_kept(tmp_path: P
     cache.remove_orphans()
     assert not orphan.exists()
     assert part.exists()
+
+
+def test_class_g_the_second_copy_of_the_weights_is_not_fetched(hub: Any, docker: Any, tmp_path: Path) -> None:
+    hub.files["original/model.safetensors"] = b"o" * 5000
+    hub.files["metal/model.bin"] = b"m" * 5000
+    outcome = ensure(request(hub, tmp_path), False, docker)
+    assert outcome.bytes_fetched == TOTAL
+    assert docker.runs[0][-2:] == ["config.json", "model.safetensors"]
+    assert set(json.loads(record(tmp_path).read_text())["files"]) == {"config.json", "model.safetensors"}
+    assert not ensure(request(hub, tmp_path), False, docker).changed
+
+
+def test_class_g_the_hubs_index_says_which_files_belong_to_the_model(
+    hub: Any, docker: Any, tmp_path: Path
+) -> None:
+    index = {"weight_map": {"a": "model.safetensors"}}
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    hub.files["all.safetensors"] = b"a" * 5000
+    ensure(request(hub, tmp_path), False, docker)
+    assert "all.safetensors" not in docker.runs[0]
+
+
+def test_class_g_the_operators_patterns(hub: Any, docker: Any, tmp_path: Path) -> None:
+    hub.files["model-Q4.gguf"] = b"q" * 10
+    hub.files["notes.pdf"] = b"p"
+    wanted = Wanted(include=("*.json", "*Q4.gguf"))
+    ensure(request(hub, tmp_path, wanted=wanted), False, docker)
+    assert docker.runs[0][-2:] == ["config.json", "model-Q4.gguf"]
+    again = ensure(request(hub, tmp_path, wanted=Wanted(exclude=("*.pdf",))), False, docker)
+    assert again.changed, "another choice is looked at again"
+    with pytest.raises(ModelError, match="dgx_vllm_model_include"):
+        ensure(request(hub, tmp_path, wanted=Wanted(include=("nothing",))), False, docker)
+
+
+def test_class_h_the_environment_reaches_the_download_and_no_argument(
+    hub: Any, docker: Any, tmp_path: Path
+) -> None:
+    given = {
+        "HF_HUB_DISABLE_XET": "1",
+        "HTTPS_PROXY": "http://user:pa55word@proxy.example:3128",
+        "SSL_CERT_FILE": "/etc/ssl/site.pem",
+    }
+    docker.failure = "ProxyError: http://user:pa55word@proxy.example:3128 refused"
+    with pytest.raises(ModelError) as caught:
+        ensure(request(hub, tmp_path, environment=given), False, docker)
+    assert "pa55word" not in str(caught.value) and "pa55word" not in str(docker.calls)
+    assert {name: docker.environments[0][name] for name in given} == given
+    text = " ".join(docker.runs[0])
+    assert all(f"--env {name} " in text for name in given)
+    assert "--volume /etc/ssl/site.pem:/etc/ssl/site.pem:ro" in text
+
+
+def test_class_h_a_download_without_progress_is_stopped(hub: Any, docker: Any, tmp_path: Path) -> None:
+    docker.hangs = True
+    with pytest.raises(ModelError, match=r"wrote nothing for 0.2 s .* HF_HUB_DISABLE_XET") as caught:
+        ensure(request(hub, tmp_path, stall_timeout=0.2), False, docker)
+    assert docker.calls[-1] == ["rm", "--force", "dgx-vllm-download"]
+    assert "--tags model" in str(caught.value)
+
+
+def test_class_h_a_slow_download_with_progress_is_not_stopped(hub: Any, docker: Any, tmp_path: Path) -> None:
+    docker.trickles = 12
+    assert ensure(request(hub, tmp_path, stall_timeout=0.6), False, docker).changed

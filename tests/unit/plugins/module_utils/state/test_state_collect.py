@@ -127,7 +127,7 @@ def test_a_complete_hub_model(tmp_path, write):
         "present": True,
         "commit": "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00",
         "path": SNAPSHOT,
-        "size_bytes": 13,
+        "size_bytes": 10,
         "partial_bytes": 0,
         "lacking": "",
         "files": {},
@@ -171,6 +171,30 @@ def test_a_model_by_path(tmp_path, write):
     )
 
 
+def test_a_model_of_mistrals_format_by_path(tmp_path, write):
+    write("/srv/m/params.json", "{}")
+    write("/srv/m/consolidated.safetensors", "abc")
+    assert weights(tmp_path, "/srv/m", "main", MODELS, DATA)["size_bytes"] == 3
+
+
+def test_class_g_only_what_vllm_reads_is_counted(tmp_path, write):
+    """gpt-oss-120b fetched whole by an earlier version: three times the weights, one of which vLLM reads."""
+    sizes = {"config.json": 3, "model-00001-of-00001.safetensors": 65, "original/model.safetensors": 65}
+    put_model(write, **sizes, **{"metal/model.bin": 65})
+    assert weights(tmp_path, "org/name", "main", MODELS, DATA)["size_bytes"] == 65
+
+
+def test_class_d_a_draft_model_is_looked_for_too(tmp_path, runner, write):
+    put_model(write, **{"config.json": 3, "model.safetensors": 10})
+    draft = {"model": "org/name", "revision": "main", "files": {}}
+    absent = {"model": "org/other", "revision": "main", "files": {}}
+    state = collect(Query(models_dir=MODELS, data_dir=DATA, other_models=(draft, absent)), tmp_path, runner)
+    assert [(one["model"], one["present"], one["size_bytes"]) for one in state["other_models"]] == [
+        ("org/name", True, 10),
+        ("org/other", False, 0),
+    ]
+
+
 def test_no_model_asked(tmp_path):
     assert weights(tmp_path, "", "main", MODELS, DATA)["present"] is False
 
@@ -207,6 +231,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
             "needrestart_sha256",
             "image",
             "model",
+            "other_models",
             "service",
             "container",
             "releases",

@@ -24,7 +24,7 @@ def test_it_reads_this_machine_in_check_mode(run_module, tmp_path):
 def test_documentation_names_every_argument_and_default():
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
     defaults = {name: option["default"] for name, option in options.items()}
-    assert defaults == {**Query()._asdict(), "packages": []}
+    assert defaults == {**Query()._asdict(), "packages": [], "other_models": []}
 
 
 def test_documentation_names_every_key_of_the_state(tmp_path, runner):

@@ -240,9 +240,32 @@ CASES = [
     (
         "memory",
         {},
-        {"kv_cache_memory_bytes": 20 * GIB, "gpu_memory_utilization": 0.99},
+        {"kv_cache_memory_bytes": 20 * GIB, "gpu_memory_utilization": 0.85},
         "pass",
         "unknown size",
+    ),
+    # vLLM asks for its share at the start also with a KV cache in bytes.
+    (
+        "memory",
+        {"memory.available_bytes": 60 * GIB},
+        {"kv_cache_memory_bytes": 20 * GIB},
+        "fail",
+        "dgx_vllm_gpu_memory_utilization to 0.50 or less",
+    ),
+    (
+        "memory",
+        {"memory.available_bytes": 60 * GIB},
+        {"kv_cache_memory_bytes": 20 * GIB, "gpu_memory_utilization": 0.4},
+        "pass",
+        "60.0 GiB",
+    ),
+    # Class D: a draft model is weights too.
+    (
+        "memory",
+        {"model.size_bytes": 50 * GIB, "other_models": [{"size_bytes": 45 * GIB}]},
+        {"kv_cache_memory_bytes": 20 * GIB},
+        "fail",
+        "95.0 GiB weights",
     ),
     ("memory", {"model.size_bytes": 80 * GIB}, {"kv_cache_memory_bytes": 35 * GIB}, "fail", "90%"),
     (

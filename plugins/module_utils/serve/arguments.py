@@ -1,0 +1,1 @@
+../../../files/image/serve_arguments.py

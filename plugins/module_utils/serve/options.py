@@ -1,0 +1,328 @@
+"""The options of `vllm serve` in the vLLM that the image locks; written by scripts/serve-options."""
+
+from __future__ import annotations
+
+VERSION = "0.33.0"
+OPTIONS = """\
+--additional-config 1
+--aggregate-engine-logging 0
+--all2all-backend 1
+--allow-credentials no
+--allow-deprecated-quantization no
+--allowed-headers 1
+--allowed-local-media-path 1
+--allowed-media-domains +
+--allowed-methods 1
+--allowed-origins 1
+--anthropic-disabled-thinking-effort 1
+--api-key +
+--api-server-count -asc 1
+--async-scheduling no
+--attention-backend 1
+--attention-config -ac 1
+--aux-output-config 1
+--block-size 1
+--chat-template 1
+--chat-template-content-format 1
+--code-revision 1
+--cohere-format 1
+--cohere-is-reasoning-model no
+--collect-detailed-traces +
+--compilation-config -cc 1
+--config 1
+--config-format 1
+--convert 1
+--cp-kv-cache-interleave-size 1
+--cpu-distributed-timeout-seconds 1
+--cpu-offload-gb 1
+--cpu-offload-params +
+--cudagraph-capture-sizes +
+--cudagraph-metrics no
+--custom-histogram-buckets 1
+--data-parallel-address -dpa 1
+--data-parallel-backend -dpb 1
+--data-parallel-external-lb -dpe no
+--data-parallel-hybrid-lb -dph no
+--data-parallel-multi-port-external-lb -dpm 0
+--data-parallel-rank -dpn 1
+--data-parallel-rpc-port -dpp 1
+--data-parallel-size -dp 1
+--data-parallel-size-local -dpl 1
+--data-parallel-start-rank -dpr 1
+--data-parallel-supervisor-port 1
+--dbo-decode-token-threshold 1
+--dbo-prefill-token-threshold 1
+--dcp-comm-backend 1
+--dcp-kv-cache-interleave-size 1
+--dcp-q-replicate no
+--decode-context-parallel-size -dcp 1
+--default-chat-template-kwargs 1
+--default-mm-loras 1
+--device-ids 1
+--diffusion-config -dc 1
+--disable-access-log-for-endpoints 1
+--disable-cascade-attn pair
+--disable-chunked-mm-input pair
+--disable-custom-all-reduce pair
+--disable-fastapi-docs pair
+--disable-hybrid-kv-cache-manager pair
+--disable-log-stats 0
+--disable-nccl-for-dp-synchronization pair
+--disable-sliding-window pair
+--disable-uvicorn-access-log pair
+--distributed-executor-backend 1
+--distributed-timeout-seconds 1
+--download-dir 1
+--dp-supervisor-probe-failure-threshold 1
+--dp-supervisor-probe-interval-s 1
+--dp-supervisor-probe-timeout-s 1
+--dp-sync-interval 1
+--dtype 1
+--ec-manager-config 1
+--ec-transfer-config 1
+--elastic-ep-max-dp-size 1
+--enable-auto-tool-choice pair
+--enable-batch-sharded-sampling pair
+--enable-chunked-prefill pair
+--enable-cumem-allocator pair
+--enable-dbo pair
+--enable-elastic-ep pair
+--enable-ep-weight-filter pair
+--enable-eplb pair
+--enable-expert-parallel -ep pair
+--enable-fault-tolerance pair
+--enable-flash-late-interaction pair
+--enable-flashinfer-autotune pair
+--enable-force-include-usage pair
+--enable-hc-sp pair
+--enable-layerwise-nvtx-tracing pair
+--enable-log-deltas pair
+--enable-log-outputs pair
+--enable-log-requests pair
+--enable-logging-iteration-details pair
+--enable-lora pair
+--enable-mamba-cache-stochastic-rounding pair
+--enable-mamba-shared-prefix-checkpoint pair
+--enable-mfu-metrics pair
+--enable-mixed-moe-lora-format pair
+--enable-mm-embeds pair
+--enable-moe-shared-loras pair
+--enable-nccl-comm-suspend pair
+--enable-offline-docs pair
+--enable-per-request-metrics pair
+--enable-prefix-caching pair
+--enable-prompt-embeds pair
+--enable-prompt-tokens-details pair
+--enable-request-id-headers pair
+--enable-return-routed-experts pair
+--enable-scale-out pair
+--enable-server-load-tracking pair
+--enable-shm-tensor-arena pair
+--enable-sleep-mode pair
+--enable-ssl-refresh pair
+--enable-tokenizer-info-endpoint pair
+--enable-tower-connector-lora pair
+--enable-trace-replay pair
+--enforce-eager no
+--engram-config 1
+--eplb-config 1
+--exclude-tools-when-tool-choice-none no
+--expert-placement-strategy 1
+--fail-on-environ-validation no
+--fault-tolerance-config 1
+--fingerprint-mode 1
+--fingerprint-value 1
+--fully-sharded-loras no
+--gdn-prefill-backend 1
+--generation-config 1
+--gpu-memory-utilization --device-memory-utilization 1
+--grpc 0
+--grpc-port 1
+--h11-max-header-count 1
+--h11-max-incomplete-event-size 1
+--headless 0
+--help -h 0
+--hf-config-path 1
+--hf-overrides 1
+--hf-token ?
+--host 1
+--ignore-patterns +
+--interleave-mm-strings no
+--io-processor-plugin 1
+--ir-op-priority 1
+--jit-monitor-mode 1
+--jit-monitor-verbose no
+--kda-decode-backend 1
+--kda-prefill-backend 1
+--kernel-config 1
+--kv-cache-dtype 1
+--kv-cache-dtype-skip-layers +
+--kv-cache-memory-bytes 1
+--kv-cache-metrics no
+--kv-cache-metrics-sample 1
+--kv-events-config 1
+--kv-offloading-backend 1
+--kv-offloading-size 1
+--kv-sharing-fast-prefill no
+--kv-transfer-config 1
+--language-model-only no
+--limit-mm-per-prompt 1
+--linear-backend 1
+--load-format 1
+--log-config-file 1
+--log-error-stack no
+--log-level 1
+--logging-config 1
+--logits-processors +
+--logprobs-mode 1
+--long-prefill-token-threshold 1
+--long-prefill-token-threshold-adaptive no
+--lora-dtype 1
+--lora-modules +
+--lora-target-modules +
+--mamba-backend 1
+--mamba-block-size 1
+--mamba-cache-dtype 1
+--mamba-cache-mode 1
+--mamba-cache-philox-rounds 1
+--mamba-ssm-cache-dtype 1
+--mamba-ssu-algorithm 1
+--master-addr 1
+--master-port 1
+--max-cpu-loras 1
+--max-cudagraph-capture-size 1
+--max-log-len 1
+--max-logprobs 1
+--max-lora-cls-labels 1
+--max-lora-rank 1
+--max-loras 1
+--max-model-len 1
+--max-num-active-seqs 1
+--max-num-batched-tokens 1
+--max-num-queued-reqs 1
+--max-num-queued-tokens 1
+--max-num-scheduled-tokens 1
+--max-num-seqs 1
+--max-parallel-loading-workers 1
+--media-io-kwargs 1
+--middleware 1
+--mm-device-do-normalize no
+--mm-encoder-attn-backend 1
+--mm-encoder-attn-dtype 1
+--mm-encoder-fp8-scale-path 1
+--mm-encoder-fp8-scale-save-margin 1
+--mm-encoder-fp8-scale-save-path 1
+--mm-encoder-only no
+--mm-encoder-tp-mode 1
+--mm-hasher-algorithm 1
+--mm-ipc-gpu-memory-gb 1
+--mm-processor-cache-gb 1
+--mm-processor-cache-type 1
+--mm-processor-device 1
+--mm-processor-kwargs 1
+--mm-shm-cache-max-object-size-mb 1
+--mm-tensor-ipc 1
+--model 1
+--model-class-overrides 1
+--model-impl 1
+--model-loader-extra-config 1
+--moe-backend 1
+--monokernel no
+--nnodes -n 1
+--node-rank -r 1
+--num-gpu-blocks-override 1
+--numa-bind no
+--numa-bind-cpus +
+--numa-bind-nodes +
+--offload-backend 1
+--offload-group-size 1
+--offload-num-in-group 1
+--offload-params +
+--offload-prefetch-step 1
+--optimization-level 1
+--otlp-traces-endpoint 1
+--override-generation-config 1
+--per-request-spec-decode-metrics 1
+--performance-mode 1
+--pipeline-parallel-size -pp 1
+--pooler-config 1
+--port 1
+--prefill-context-parallel-size -pcp 1
+--prefill-schedule-interval 1
+--prefix-cache-retention-interval 1
+--prefix-caching-hash-algo 1
+--prefix-match-unit 1
+--profiler-config 1
+--pt-load-map-location 1
+--quantization -q 1
+--quantization-config 1
+--ray-workers-use-nsight no
+--reasoning-config 1
+--reasoning-effort-map 1
+--reasoning-parser 1
+--reasoning-parser-plugin 1
+--renderer-num-workers 1
+--replayssm-buffer-len 1
+--response-role 1
+--return-sampling-mask no
+--return-tokens-as-token-ids no
+--revision 1
+--root-path 1
+--runner 1
+--safetensors-load-strategy 1
+--safetensors-prefetch-block-size 1
+--safetensors-prefetch-num-threads 1
+--scheduler-cls 1
+--scheduler-reserve-full-isl no
+--scheduling-policy 1
+--seed 1
+--served-model-name +
+--show-hidden-metrics-for-version 1
+--shutdown-timeout 1
+--skip-mm-profiling no
+--skip-tokenizer-init no
+--sleep-mode-backend 1
+--sleep-mode-offload-cudagraph no
+--sleep-preserve-parameter-names +
+--sparse-indexer-topk-backend 1
+--spec-method 1
+--spec-model 1
+--spec-tokens 1
+--specialize-active-lora no
+--speculative-config -sc 1
+--sse-keep-alive-interval 1
+--ssl-ca-certs 1
+--ssl-cert-reqs 1
+--ssl-certfile 1
+--ssl-ciphers 1
+--ssl-keyfile 1
+--stream-interval 1
+--structured-outputs-config 1
+--swa-bounded-replay no
+--tensor-parallel-size -tp 1
+--tokenizer 1
+--tokenizer-mode 1
+--tokenizer-revision 1
+--tokens-only no
+--tool-call-parser 1
+--tool-parser-plugin 1
+--tool-server 1
+--tool-strict-level 1
+--trust-remote-code no
+--trust-request-chat-template no
+--trust-request-mm-kwargs no
+--ubatch-size 1
+--uds 1
+--use-fp64-gumbel no
+--use-replayssm no
+--use-tqdm-on-load no
+--uvicorn-log-level 1
+--video-pruning-method 1
+--video-pruning-rate 1
+--watchdog-config 1
+--watermark 1
+--watermark-config 1
+--weight-transfer-config 1
+--worker-cls 1
+--worker-extension-cls 1
+"""
