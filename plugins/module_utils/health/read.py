@@ -108,7 +108,7 @@ def read_probe(wanted: Wanted, node: Node, http: Http) -> Reading:
 
 def read_full(wanted: Wanted, node: Node, http: Http) -> Reading:
     """Everything. The requests come first, so that the log has what they bring into it."""
-    replies = _request(wanted, http) if wanted.serves else Replies()
+    replies = request_all(wanted, http) if wanted.serves else Replies()
     reading = _read_service(wanted, node)._replace(replies=replies)
     if reading.failed(wanted.restarts_before):
         return reading
@@ -131,7 +131,7 @@ def _read_service(wanted: Wanted, node: Node) -> Reading:
     return reading
 
 
-def _request(wanted: Wanted, http: Http) -> Replies:
+def request_all(wanted: Wanted, http: Http) -> Replies:
     """Each request only if the previous one was answered as it must be."""
     replies = Replies(_get(http, "/health"))
     if not replies.healthy:
