@@ -58,6 +58,7 @@ class Node:
         self.interfaces: tuple[str, ...] = ()
         self.listens = ""
         self.heads = 32
+        self.foreign = ""
         self.write("/etc/os-release", 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.3 LTS"')
         self.write("/proc/sys/kernel/osrelease", KERNEL)
         self.write("/proc/cmdline", "quiet")
@@ -163,8 +164,9 @@ class Node:
             info = {"ServerVersion": self.docker, "CgroupDriver": self.cgroup_driver}
             return Completed(0, json.dumps(info), "")
         if words[1] == "ps":
-            ours = {"Names": "dgx-vllm", "Image": "sha256:1", "Ports": ""}
-            return Completed(0, json.dumps(ours) if running else "", "")
+            names = [*(["dgx-vllm"] if running else []), *([self.foreign] if self.foreign else [])]
+            rows = [{"Names": name, "Image": "sha256:1", "Ports": ""} for name in names]
+            return Completed(0, "\n".join(map(json.dumps, rows)), "")
         if words[1:3] == ["container", "inspect"] and running:
             return Completed(
                 0, json.dumps([{"Id": CONTAINER, "State": {"Running": True}, "Image": "sha256:1"}]), ""

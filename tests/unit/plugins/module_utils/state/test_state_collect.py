@@ -167,7 +167,7 @@ def test_a_model_by_path(tmp_path, write):
         "path",
         True,
         "/srv/m",
-        9,
+        7,
     )
 
 
