@@ -74,6 +74,13 @@ class Node:
         assert done.rc == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout).strip()
 
+    def answers(self) -> bool:
+        """Whether a command over ssh succeeds."""
+        try:
+            return bool(self.host.run("true").rc == 0)
+        except RuntimeError:
+            return False
+
     def put(self, path: str, text: str) -> None:
         """Write a file on the node, and the folder that it is in."""
         encoded = base64.b64encode(text.encode()).decode()

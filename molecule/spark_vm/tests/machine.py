@@ -57,13 +57,6 @@ class Machine(Node):
         wait_until(lambda: subprocess.run(["bash", "-c", f'. "{console}"; vm_runs {self.name}'], check=False).returncode != 0, "power off", BOOT)  # fmt: skip
         self.switch_on()
 
-    def answers(self) -> bool:
-        """Whether a command over ssh succeeds."""
-        try:
-            return bool(self.host.run("true").rc == 0)
-        except RuntimeError:
-            return False
-
     def booted(self) -> None:
         """Until systemd has started all that it starts at a boot."""
         wait_until(lambda: "jobs" in self.host.run("systemctl list-jobs").stdout.lower(), "systemd answers", BOOT)
