@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from machine import Machine
 
-from testlib.runs import Operator, one_line
-
 NEWER = "580.142.01"
 
 
