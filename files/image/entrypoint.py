@@ -11,6 +11,7 @@ container has one process and signals reach vLLM:
   MAX_MODEL_LEN          vLLM's default; a number, 32k, or auto
   GPU_MEMORY_UTIL        0.8: vLLM's own default is above 0.9, which can freeze a GB10's host
   MAX_NUM_SEQS           vLLM's default
+  SHUTDOWN_TIMEOUT       vLLM's default, which aborts requests at SIGTERM; seconds to finish them, from vLLM 0.18 on
   VLLM_EXTRA_ARGS        additional arguments, quoted as in a shell; JSON needs no quotes
   RAY_START              arguments of a `ray start` that runs before vLLM, on the head of a Ray cluster
 
@@ -39,6 +40,7 @@ OWN_VARIABLES = (
     "MAX_MODEL_LEN",
     "GPU_MEMORY_UTIL",
     "MAX_NUM_SEQS",
+    "SHUTDOWN_TIMEOUT",
     "VLLM_EXTRA_ARGS",
     "RAY_START",
 )
@@ -183,7 +185,11 @@ VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
         "a fraction above 0 and up to 1, such as 0.8",
     ),
     "MAX_NUM_SEQS": ("--max-num-seqs", "", _whole(1, 1_000_000), "a whole number from 1"),
+    "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", _whole(0, 86400), "a number of seconds"),
 }
+
+#: Variable -> first vLLM release with its flag; before, and for an unknown release, it is ignored.
+SINCE = {"SHUTDOWN_TIMEOUT": (0, 18)}
 
 
 def serve_command(
@@ -209,6 +215,8 @@ def serve_command(
         if value and not is_valid(value):
             raise Refused(f"{name}={value!r} is not {expected}.")
         if flag in flags or (name == "GPU_MEMORY_UTIL" and not value and "--kv-cache-memory-bytes" in flags):
+            continue
+        if name in SINCE and (version is None or version < SINCE[name]):
             continue
         if value or default:
             command += [flag, value or default]

@@ -53,7 +53,7 @@ def describe(probe: Result) -> str:
     phase, progress = str(probe.get("phase", "unknown")), str(probe.get("progress", ""))
     what, colon, percent = progress.rpartition(": ")
     if not colon or not percent.endswith("%"):
-        return phase
+        return f"{phase}, {progress}" if progress else phase
     share = f"{percent[:-1]} %"
     return f"{phase} {share}" if "checkpoint shards" in what else f"{phase}, {what} {share}"
 

@@ -16,6 +16,9 @@ TIMED_OUT = 124
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+COMPLAINT_LINES = 3
+
+
 class Completed(NamedTuple):
     """What a command left: its return code and its two streams as text."""
 
@@ -25,11 +28,14 @@ class Completed(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """The last line that is not blank, standard error first; empty if there is none."""
+        """The last lines that are not blank, standard error first; empty if there are none.
+
+        Several, because tools put the cause first and a hint or a version last.
+        """
         for stream in (self.stderr, self.stdout):
             lines = [line.strip() for line in stream.splitlines() if line.strip()]
             if lines:
-                return lines[-1]
+                return " / ".join(lines[-COMPLAINT_LINES:])
         return ""
 
 

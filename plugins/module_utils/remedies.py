@@ -25,7 +25,7 @@ class Cause(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One row of the table."""
+    """One row of the table; {} in the sentence stands for the pattern's group."""
 
     id: str
     pattern: Pattern[str]
@@ -51,11 +51,46 @@ def _entry(name: str, pattern: str, sentence: str, remedy: str) -> Entry:
 
 TABLE: tuple[Entry, ...] = (
     _entry(
+        "not_started",
+        r"\[dgx-vllm\] does not start: (.+?)\.?$",
+        "The unit does not start: {}.",
+        "Earlier lines are in journalctl -u dgx-vllm.service on the node.",
+    ),
+    _entry(
         CUTLASS,
         r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found",
         "FP8 linear layers were sent to CUTLASS, which has no kernel for this GPU in this image.",
         "Set dgx_vllm_fp8_linear to torch and use a patched image:"
         " `python3 -m sm121_patch status` in the container shows what is patched.",
+    ),
+    _entry(
+        "driver_mismatch",
+        r"Driver/library version mismatch|unsupported display driver / cuda driver combination",
+        "The NVIDIA driver was updated, and its old module is still loaded.",
+        "Reboot the node, or end everything that uses the GPU and load the new module.",
+    ),
+    _entry(
+        "driver_old",
+        r"unsatisfied condition: cuda>=|driver on your system is too old|cudaErrorUnsupportedPtxVersion"
+        r"|PTX was compiled with an unsupported toolchain|driver version is insufficient for CUDA runtime",
+        "The image's CUDA is newer than the node's driver supports.",
+        "Install a newer driver (DGX OS: apt full-upgrade) and reboot, or use an image with an older CUDA.",
+    ),
+    _entry(
+        "gpus_in_cdi_mode",
+        r"invoking the NVIDIA Container Runtime Hook directly",
+        "The container toolkit is set to a mode that does not take --gpus.",
+        "Set dgx_vllm_gpu_access to cdi (Docker 25 or newer), or mode to auto in the section"
+        " nvidia-container-runtime of /etc/nvidia-container-runtime/config.toml.",
+    ),
+    _entry(
+        "cdi_stale",
+        r"error mounting \"[^\"]*nvidia[^\"]*\".*no such file or directory"
+        r"|error mounting \"[^\"]*/libcuda[^\"]*\".*no such file or directory"
+        r"|CDI device injection failed: .*no such file or directory|failed to stat CDI host device",
+        "The CDI specification names a file of another driver, or a device node that is not there.",
+        "Run systemctl restart nvidia-cdi-refresh.service on the node, or with a toolkit before 1.18 nvidia-ctk cdi"
+        " generate --output=/etc/cdi/nvidia.yaml; if nvidia-smi fails too, reboot first.",
     ),
     _entry(
         "gpu_driver_hook",
@@ -72,7 +107,7 @@ TABLE: tuple[Entry, ...] = (
     ),
     _entry(
         "cdi_device",
-        r"unresolvable CDI devices|CDI device injection failed",
+        r"unresolvable CDI devices|CDI device injection failed|failed to discover GPU vendor from CDI",
         "The container asked for a GPU by CDI, and no CDI specification on the node describes one.",
         "Run site.yml --tags runtime, or nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml on the node.",
     ),
@@ -85,9 +120,16 @@ TABLE: tuple[Entry, ...] = (
     ),
     _entry(
         "no_gpu",
-        r"No CUDA GPUs are available|Failed to infer device type|Found no NVIDIA driver on your system",
+        r"No CUDA GPUs are available|The NVIDIA Driver was not detected|Failed to infer device type"
+        r"|Found no NVIDIA driver on your system",
         "vLLM sees no GPU inside the container.",
         "Run site.yml --tags runtime; check nvidia-smi on the node and in the container.",
+    ),
+    _entry(
+        "cuda_init",
+        r"CUDA unknown error - this may be due to an incorrectly set up environment",
+        "CUDA cannot start in the container, as without /dev/nvidia-uvm.",
+        "Run nvidia-modprobe -u -c 0 and systemctl restart nvidia-cdi-refresh.service on the node, then site.yml.",
     ),
     _entry(
         "memory_free",
@@ -254,6 +296,12 @@ TABLE: tuple[Entry, ...] = (
         "vLLM's engine did not start.",
         "The cause is above this line in the log: journalctl -u dgx-vllm.service.",
     ),
+    _entry(
+        "driver_banner",
+        r"This container was built for NVIDIA Driver Release",
+        "The image was built for a newer driver; it says so even where it works.",
+        "Install a newer driver, or use an older image, if nothing else explains the failure.",
+    ),
 )
 
 ABSENT = {
@@ -272,9 +320,11 @@ def explain(text: str) -> list[Cause]:
     found: list[Cause] = []
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     for entry in TABLE:
-        line = next((line for line in reversed(lines) if entry.pattern.search(line)), None)
-        if line is not None:
-            found.append(Cause(entry.id, entry.sentence, entry.remedy, line[:400]))
+        matches = (entry.pattern.search(line) for line in reversed(lines))
+        match = next((match for match in matches if match), None)
+        if match is not None:
+            sentence = entry.sentence.format(*match.groups())
+            found.append(Cause(entry.id, sentence, entry.remedy, match.string[:400]))
     return found
 
 

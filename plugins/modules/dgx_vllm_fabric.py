@@ -114,10 +114,6 @@ fabric:
       type: list
       elements: str
       returned: always
-    memlock:
-      description: Limit of locked memory of this process (V(self)) and of Docker's service (V(docker)).
-      type: dict
-      returned: always
     down:
       description: Interfaces of the adapter that are down, so that they do not show whether they have a cable.
       type: list

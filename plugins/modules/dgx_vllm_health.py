@@ -176,6 +176,10 @@ invocation_id:
   description: systemd's ID of this run of the unit.
   type: str
   returned: always
+release:
+  description: The release that started the container; empty if it does not say. Only if there is a container.
+  type: str
+  returned: full
 n_restarts:
   description: systemd's restart counter, or in a replica that of the watch.
   type: int

@@ -95,7 +95,10 @@ state:
       type: dict
       returned: always
     gpu:
-      description: V(gpus) with V(name), V(compute_capability), V(driver_version), or V(error).
+      description:
+        - V(gpus) with V(name), V(compute_capability), V(driver_version), or V(error).
+        - V(driver) has the versions of the V(loaded) kernel module and of the V(installed) libraries, null if
+          unknown.
       type: dict
       returned: always
     memory:
@@ -124,8 +127,9 @@ state:
     docker:
       description:
         - V(installed), V(running), V(timed_out), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
-          V(default_runtime), V(cdi_spec_dirs), V(image_store) (V(docker) or V(containerd)).
-        - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports).
+          V(default_runtime), V(cdi_spec_dirs), V(image_store) (V(docker) or V(containerd)), V(live_restore).
+        - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports) and the policy
+          V(restart).
       type: dict
       returned: always
     daemon_json:
@@ -136,10 +140,20 @@ state:
       description: V(path) and V(version) of nvidia-ctk, null if it is not installed.
       type: dict
       returned: always
-    cdi_specs:
-      description: CDI specification files present.
-      type: list
-      elements: str
+    cdi:
+      description:
+        - V(specs) are the specifications of C(nvidia.com/gpu) with V(path), the V(drivers) of their libraries and the
+          libraries that are V(gone).
+        - V(refreshes) says whether the toolkit keeps one up to date by itself.
+      type: dict
+      returned: always
+    boot_id:
+      description: The kernel's ID of this boot.
+      type: str
+      returned: always
+    needrestart_sha256:
+      description: Digest of the file that keeps needrestart from restarting the server, null if there is none.
+      type: str
       returned: always
     image:
       description: V(present), V(id), V(digests), V(labels), V(size_bytes) of the image.
@@ -163,7 +177,7 @@ state:
       type: dict
       returned: always
     container:
-      description: V(running), V(id), V(image_id), V(started_at) of our container.
+      description: V(running), V(id), V(image_id), V(release), V(started_at) of our container.
       type: dict
       returned: always
     releases:

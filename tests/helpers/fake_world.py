@@ -20,6 +20,8 @@ SOFT_STOP_SECONDS = 10
 BOOT_SECONDS = 20
 POISONED_SECONDS = 4
 DOCKER_SECONDS = 2
+WAIT_SECONDS = 300
+"""How long the unit waits for what it lacks, before there is a server."""
 EPOCH = 1.7e9
 AT_ONCE = LOAD_SECONDS + 6
 """From a fault that is seen at once: two looks, a kill, and the load."""
@@ -54,6 +56,9 @@ class Node:
         self.crashes = 0
         self.booted_at = float("-inf")
         self.not_started = 0
+        self.refuses = False
+        self.lacks_rails = False
+        self.begun = True
         self.docker_gives_up_at: Optional[float] = None
         self.watch_broken = False
         self.new_watch()
@@ -102,16 +107,21 @@ class Node:
             return Unit("deactivating", self.run, 0, 42 if self.process else 0)
         if self.process is not None:
             return Unit("active", self.run, 0, 42)
-        return Unit(
-            "inactive" if self.result == "success" else "failed", self.run, self.status, 0, self.result
-        )
+        down = "inactive" if self.result in ("success", "exec-condition") else "failed"
+        return Unit(down, self.run, self.status, 0, self.result, begun=self.begun)
 
     def start(self) -> None:
         """`systemctl start`."""
         if self.process is None:
             self.runs += 1
             self.run = f"{self.host}-{self.runs}"
+            self.begun = not self.refuses
+            if self.refuses:
+                self.status, self.result = 0, "exec-condition"
+                return
             self.process = Process()
+            if self.lacks_rails:
+                self.docker_gives_up_at = self.world.now + WAIT_SECONDS
             if self.not_started:
                 self.not_started -= 1
                 self.docker_gives_up_at = self.world.now + DOCKER_SECONDS
@@ -184,7 +194,8 @@ class Node:
         if self.stops_at is not None and self.world.now >= self.stops_at:
             self.ends(143, "success")
         if self.docker_gives_up_at is not None and self.world.now >= self.docker_gives_up_at:
-            self.ends(125, "exit-code")
+            self.begun = not self.lacks_rails
+            self.ends(0 if self.lacks_rails else 125, "exit-code")
         if self.crashes and self.process is not None and self.process.group is not None:
             self.crashes -= 1
             self.ends(1, "exit-code")
@@ -228,7 +239,11 @@ class World:
 
     def step(self) -> None:
         self.now += 1
-        waiting = [node.process for node in self.nodes.values() if node.on and node.process is not None]
+        waiting = [
+            node.process
+            for node in self.nodes.values()
+            if node.on and node.process is not None and not node.lacks_rails
+        ]
         whole = len(waiting) == len(self.nodes) and not self.cut
         if whole and all(process.group is None and not process.frozen for process in waiting):
             group = next(self.groups)

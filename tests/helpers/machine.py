@@ -33,12 +33,7 @@ class Machine:
         self.addresses: dict[str, list[str]] = {}
         self.names: dict[str, str] = {}
         self.connections: str | None = ""
-        self.memlock = "infinity"
-        self.docker = "loaded"
         self.write("proc/net/route", "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n")
-        self.write(
-            "proc/self/limits", "Max locked memory         65536                8388608              bytes\n"
-        )
         self.write("proc/modules", "mlx5_ib 499712 0 - Live 0x0\nmlx5_core 3035136 1 mlx5_ib, Live 0x0\n")
         self.plain("enP7s7", "192.0.2.11/24", default_route=True)
 
@@ -174,8 +169,6 @@ class Machine:
             return Completed(0, f"{self.names[argv[2]]} STREAM {argv[2]}\n", "")
         if argv[0] == "ss" and self.connections is not None:
             return Completed(0, self.connections, "")
-        if argv[0] == "systemctl":
-            return Completed(0, f"LoadState={self.docker}\nLimitMEMLOCK={self.memlock}\n", "")
         return Completed(MISSING, "", f"{argv[0]} is not installed")
 
     def read(self, *interfaces: str, management: Sequence[str] = (), rails: int = 0) -> dict[str, Any]:

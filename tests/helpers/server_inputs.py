@@ -18,6 +18,7 @@ NODE: dict[str, Any] = {
     "gpu": ["--gpus=all"],
     "image": "dgx-vllm:1",
     "served_names": ["m"],
+    "start_note": "/var/lib/dgx-vllm/state/start.json",
     "tune_container": "dgx-vllm-tune",
     "tune_results": "/var/lib/dgx-vllm/tuning/m",
     "unit": "dgx-vllm.service",

@@ -75,6 +75,24 @@ def test_every_variable(image: Image) -> None:
     assert answer["env"] == {}, "our own variables are gone before vLLM sees them"
 
 
+@pytest.mark.parametrize(
+    ("version", "variables", "passed"),
+    [
+        ("0.33.0", {}, ["--shutdown-timeout", "45"]),
+        ("0.18.1", {}, ["--shutdown-timeout", "45"]),
+        ("0.17.1", {}, []),
+        ("0.33.0", {"VLLM_EXTRA_ARGS": "--shutdown-timeout=5"}, ["--shutdown-timeout=5"]),
+    ],
+)
+def test_a_stop_lets_requests_finish_where_vllm_can(
+    tmp_path: Path, version: str, variables: dict[str, str], passed: list[str]
+) -> None:
+    """vLLM before 0.18 does not know the flag; the operator's own wins."""
+    answer = Image(tmp_path, version).serve(MODEL="org/model", SHUTDOWN_TIMEOUT="45", **variables)
+    assert answer["argv"][1:] == ["serve", "org/model", *DEFAULTS, *passed]
+    assert answer["env"] == {}
+
+
 def test_quick_start_line(image: Image) -> None:
     """docker run -p 8000:8000 -e MODEL=… -e VLLM_EXTRA_ARGS='… --swap-space 32 …' IMAGE serve"""
     answer = image.serve(
@@ -110,7 +128,7 @@ def test_removed_flag_does_not_swallow_a_flag() -> None:
 
 @pytest.mark.parametrize("version", vllm_sources.versions(*vllm_sources.ALL_VERSIONS))
 def test_removed_flags_are_true(version: str) -> None:
-    """The table says of each release what its own argument parser says."""
+    """The tables say of each release what its own argument parser says."""
     root = vllm_sources.fetch(version)
     text = "".join(p.read_text() for p in (root / "vllm").glob("e*/**/*.py"))
     minor = (0, int(version.split(".")[1]))
@@ -125,6 +143,9 @@ def test_removed_flags_are_true(version: str) -> None:
             continue
         present = f'"{flag}"' in text or f"{flag[2:].replace('-', '_')}:" in text
         assert present is (minor < since), f"{flag} in vLLM {version}"
+    for variable, since in entrypoint.SINCE.items():
+        flag = entrypoint.VARIABLES[variable][0]
+        assert (f'"{flag}"' in text) is (minor >= since), f"{flag} in vLLM {version}"
 
 
 def test_arguments_win_over_variables(image: Image) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from helpers import readers
 from helpers.ansible_run import ROOT
+from helpers.start import START
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 STANDALONE = ("hub", "everything", "local_path", "cdi", "build")
@@ -172,6 +173,40 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
     words = readers.systemd_words(stop)
     docker_waits = int(words[words.index("-t") + 1])
     assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_requests_may_finish_before_docker_kills_the_server(rendered: Rendered, case: str) -> None:
+    """A request that outlasts --shutdown-timeout keeps vLLM for some seconds more."""
+    words = readers.systemd_words(readers.setting(rendered[case]["unit"], "ExecStop")[0])
+    timeout = int(readers.docker_env_file(rendered[case]["env"])["SHUTDOWN_TIMEOUT"])
+    assert 0 < timeout <= int(words[words.index("-t") + 1]) - 15
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_unit_waits_before_it_starts(rendered: Rendered, case: str) -> None:
+    """B3: the wait fits how the container gets the GPU, and the node's rails; R7: Docker wants the unit."""
+    unit = rendered[case]["unit"]
+    words = readers.systemd_words(readers.setting(unit, "ExecStartPre")[0])
+    options = START.arguments().parse_args(words[2:])
+    assert words[:2] == ["/usr/bin/python3", f"/etc/dgx-vllm/releases/{rendered[case]['release']}/start.py"]
+    assert (options.verb, options.release) == ("wait", rendered[case]["release"])
+    assert options.gpu == ("runtime" if case in OLD_DOCKER else "cdi")
+    assert (options.rdma, len(options.address)) == ((True, 2) if case in REPLICAS else (False, 0))
+    assert int(readers.setting(unit, "TimeoutStartSec")[0]) > START.LIMIT + 60
+    assert "cdi-refresh" not in unit, "with toolkit 1.19.0 an order after it is a cycle"
+    assert readers.setting(unit, "WantedBy") == ["multi-user.target docker.service"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_programs_of_a_start_take_their_arguments(rendered: Rendered, case: str) -> None:
+    """B5: a refusal is a skip (ExecCondition); the note of the start is one file for all of them."""
+    unit = rendered[case]["unit"]
+    lines = [readers.setting(unit, name)[-1] for name in ("ExecCondition", "ExecStartPost", "ExecStopPost")]
+    parsed = [START.arguments().parse_args(readers.systemd_words(line.lstrip("-"))[2:]) for line in lines]
+    assert [options.verb for options in parsed] == ["check", "ready", "end"]
+    assert {str(options.note) for options in parsed} == {"/var/lib/dgx-vllm/state/start.json"}
+    assert bool(parsed[1].watch) is (case in REPLICAS)
 
 
 @pytest.mark.parametrize("case", STANDALONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,47 @@ def test_verify_alone_accepts_the_installed_release(tmp_path: Path) -> None:
     assert run.rc == 0, run.failure("one")
     assert pointers(stages, "one") == ("r1", "r2")
     assert "systemctl enable dgx-vllm.service" in stages.calls, "only now it starts at boot"
+
+
+def test_a_server_of_another_release_is_not_accepted(tmp_path: Path) -> None:
+    """B5: an interrupted run installed r1, and the healthy server is still that of r2."""
+    stages = Stages(tmp_path)
+    found = health(True)
+    found["ansible.builtin.set_fact"]["__dgx_vllm_health"]["release"] = "r2"
+    stages.stub("health", found)
+    systemctl(stages, enabled=False)
+    on_disk(stages, "one")
+    both = [
+        {"name": name, "ansible.builtin.include_tasks": f"{name}.yml"}
+        for name in ("verify", "assert_healthy")
+    ]
+    (stages.tasks / "both.yml").write_text(json.dumps(both), encoding="utf-8")
+    run = stages.run(
+        "both", {"one": node(release="r1", current="r2", previous=None)}, __dgx_vllm_plan=plan("one")
+    )
+    assert pointers(stages, "one") == ("r2", "r1")
+    assert run.failure("one").startswith(
+        "one is served by release r2, and r1 is installed: an earlier run was"
+    )
+
+
+def test_a_first_release_that_was_not_healthy_in_time_is_said_not_to_start_at_boot(tmp_path: Path) -> None:
+    """B5: it may become healthy after the run's timeout, and would be missed only after the next reboot."""
+    stages = Stages(tmp_path)
+    stages.stub("health", health(False))
+    on_disk(stages, "one")
+    both = [
+        {"name": name, "ansible.builtin.include_tasks": f"{name}.yml"}
+        for name in ("verify", "assert_healthy")
+    ]
+    (stages.tasks / "both.yml").write_text(json.dumps(both), encoding="utf-8")
+    run = stages.run(
+        "both", {"one": node(release="r1", current=None, previous=None)}, __dgx_vllm_plan=plan("one")
+    )
+    assert run.failure("one") == (
+        "one: no token Until a run has found it healthy, a boot does not start this release: if it serves later, run "
+        "site.yml with the tag verify."
+    )
 
 
 @pytest.mark.parametrize(("rolled_out", "returns"), [({}, False), ({"__dgx_vllm_release": "r3"}, True)])

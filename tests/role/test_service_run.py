@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.cases import read_cases
 from helpers.releases import systemctl
@@ -71,6 +74,61 @@ def test_the_watch_starts_at_boot_where_the_server_does(enabled: bool, tmp_path:
     run = stages.run("both", hosts, dgx_vllm_service_enabled=enabled)
     assert run.rc == 0, [run.failure(host) for host in hosts]
     assert stages.calls.count("systemctl disable dgx-vllm-watch.service") == (0 if enabled else 2)
+
+
+def test_needrestart_leaves_the_server_and_its_watch_alone(tmp_path: Path) -> None:
+    """S1: needrestart takes the first pattern that matches a unit's name, and reads the files as Perl."""
+    stages = deployed(tmp_path, "uninstall/watch")
+    assert stages.run("both", {"one": node(exists=False, enabled=False)}).rc == 0
+    file = stages.node("one", "needrestart/conf.d/dgx-vllm.conf")
+    assert "qr(^dgx-vllm)} = 0;" in file.read_text(encoding="utf-8")
+    if not shutil.which("perl"):
+        pytest.skip("perl is not installed")
+    script = (
+        "our %nrconf = (override_rc => {qr(^dbus) => 0}); my $f = shift;"
+        " eval do { local(@ARGV, $/) = $f; <> }; die $@ if $@;"
+        " for my $rc (@ARGV) { my $restart = 1; for my $re (sort keys %{$nrconf{override_rc}}) {"
+        " next unless $rc =~ /$re/; $restart = $nrconf{override_rc}->{$re}; last } print $restart }"
+    )
+    units = ["dgx-vllm.service", "dgx-vllm-watch.service", "docker.service"]
+    done = subprocess.run(
+        ["perl", "-e", script, str(file), *units], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "001"
+
+
+def test_an_interrupted_run_leaves_nothing_unproven_that_a_boot_would_start(tmp_path: Path) -> None:
+    """B5: the unit of an unproven release is disabled before its file replaces the accepted one's."""
+    stages = deployed(tmp_path, "uninstall/watch")
+    main = json.loads(
+        json.dumps(yaml.safe_load((stages.tasks / "service/main.yml").read_text(encoding="utf-8")))
+    )
+    names = [task["name"] for task in main]
+    interrupted = main[: names.index("Install the unit") + 1]
+    (stages.tasks / "service/main.yml").write_text(json.dumps(interrupted), encoding="utf-8")
+    run = stages.run("both", {"one": node(exists=False, enabled=False)})
+    assert run.rc == 0, run.failure("one")
+    assert "systemctl disable dgx-vllm.service" in stages.calls
+    assert stages.node("one", "dgx-vllm.service").exists()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"service": {"needs_reload": True}}, {"container": {"release": "r0"}}, {"container": {"release": None}}],
+)
+def test_the_next_run_restarts_the_server_of_the_release_before(left: dict[str, Any], tmp_path: Path) -> None:
+    """B5: the unit is in place already, and the server that runs was started from the one before."""
+    stages = deployed(tmp_path, "uninstall/watch")
+    one = node(exists=False, enabled=False)
+    state = one["__dgx_vllm_node"]["state"]
+    assert stages.run("both", {"one": one}).rc == 0
+    unit = stages.node("one", "dgx-vllm.service").read_bytes()
+    state["service"] |= {"unit_sha256": hashlib.sha256(unit).hexdigest(), "enabled": False}
+    for part, values in left.items():
+        state[part] = {**state.get(part, {}), **values}
+    run = stages.run("both", {"one": one})
+    assert run.rc == 0, run.failure("one")
+    assert ("one service/restart" in stages.calls) is (left != {"container": {"release": None}})
 
 
 @pytest.mark.parametrize("accepted", [None, "current", "previous"])

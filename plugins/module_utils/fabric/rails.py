@@ -227,7 +227,6 @@ def collect(options: Options, root: Path = Path("/"), runner: Runner = run) -> d
         "addresses": {name: own for name, own in owned.items() if own},
         "modules": sysfs.modules(root),
         "uverbs": uverbs(root),
-        "memlock": sysfs.memlock(root, runner),
         "down": waiting(devices, options),
         "tools": tools(root),
         "netplan": netplan.read(root),

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text
 
@@ -207,21 +206,6 @@ def devices(root: Path, owned: dict[str, list[str]], named: Sequence[str]) -> li
         ):
             found.append(bare_nic(root, name, owned))
     return found
-
-
-def memlock(root: Path, runner: Runner) -> dict[str, Any]:
-    """Locked memory: the limit of this process, and of Docker's service ('infinity' or bytes as text).
-
-    systemd reports a limit even for a service that does not exist; without Docker there is none.
-    """
-    match = re.search(
-        r"^Max locked memory\s+(\S+)\s+(\S+)", read_text(root / "proc/self/limits"), re.MULTILINE
-    )
-    docker, _ = systemd.show(runner, "docker.service", ("LoadState", "LimitMEMLOCK"))
-    return {
-        "self": match.group(2) if match else None,
-        "docker": docker.get("LimitMEMLOCK") if docker.get("LoadState") == "loaded" else None,
-    }
 
 
 def modules(root: Path) -> dict[str, bool]:

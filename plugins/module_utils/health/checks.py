@@ -15,6 +15,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import Reading
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing import known_log, routing_checks
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.cdi import reboot_pending
 
 IN_CONTAINER = ("manifest", "markers", "moe_config_file", "moe_config_loaded")
 
@@ -31,6 +32,7 @@ def full_checks(reading: Reading, wanted: Wanted) -> list[Finding]:
     if reading.container is not None:
         findings.append(image_check(reading.container, wanted))
         findings += container_checks(reading, reading.container, wanted)
+        findings += driver_checks(reading)
     return findings + endpoint_checks(reading.replies, wanted)
 
 
@@ -77,6 +79,15 @@ def image_check(container: Container, wanted: Wanted) -> Finding:
         found = f"the container runs {container.image_id} instead of {wanted.image_id}"
         return check.failed(found, remedy=remedy)
     return check.passed(container.image_id)
+
+
+def driver_checks(reading: Reading) -> list[Finding]:
+    """A warning while a reboot is pending: the server goes on, but its next container would not get the GPU."""
+    if not reboot_pending(reading.driver):
+        return []
+    found = f"driver {reading.driver['installed']} is installed, and {reading.driver['loaded']} is loaded"
+    reason = "the server cannot start again before a reboot"
+    return [Check("", "driver").warned(found, reason, "Reboot the node when the service can be missed.")]
 
 
 def container_checks(reading: Reading, container: Container, wanted: Wanted) -> list[Finding]:

@@ -110,13 +110,14 @@ class Watch(NamedTuple):
 
 
 class Container(NamedTuple):
-    """The serving container: its image, its environment and the arguments it was started with."""
+    """The serving container: its image, release, environment and the arguments it was started with."""
 
     running: bool = False
     image_id: str = ""
     environment: Mapping[str, str] = MappingProxyType({})
     arguments: tuple[str, ...] = ()
     error: str = ""
+    release: str = ""
 
     @property
     def runs_ray(self) -> bool:

@@ -44,6 +44,8 @@ _RUN_START = re.compile(
     r"\[dgx-vllm\] exec: |vLLM API server version|non-default args"
     r"|Initializing a V1 LLM engine|Starting to load model"
 )
+_WAITS = re.compile(r"\[dgx-vllm\] (?P<what>waits for up to .+)")
+"""Of the program that the unit runs before the container (roles/dgx_vllm/files/start.py)."""
 _CONFIG = re.compile(r"Using configuration from (?P<path>.+?\.json) for MoE layer")
 _CUTLASS = re.compile(r"No compiled cutlass_scaled_mm|No suitable CUTLASS kernel found")
 _DEFAULT_CONFIG = re.compile(r"Using default MoE config")
@@ -87,7 +89,11 @@ def read_log(text: str) -> LogFacts:
     default_config: str | None = None
     cutlass_error: str | None = None
     for line in log_lines(text):
-        start = start or _RUN_START.search(line) is not None
+        if _RUN_START.search(line) and not start:
+            start, progress = True, ""
+        waits = _WAITS.search(line)
+        if waits:
+            progress = waits["what"]
         for name, pattern in _MILESTONES:
             if pattern.search(line) and PHASES.index(name) > phase:
                 phase, progress = PHASES.index(name), ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
@@ -12,6 +13,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Comp
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Unit, Watch
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import split_runs
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi
 
 TimedRunner = Callable[[Sequence[str], float], Completed]
 """(argument vector, limit in seconds) -> Completed."""
@@ -21,7 +23,7 @@ LOG_BYTES = 4 * 1024 * 1024
 
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus",
-    "ExecMainStartTimestampMonotonic", "Job",
+    "ExecMainStartTimestampMonotonic", "InactiveExitTimestampMonotonic", "Job",
 )  # fmt: skip
 
 
@@ -35,10 +37,15 @@ class Document(NamedTuple):
 class Node:
     """Read-only access to one node; `runner` runs the commands (tests pass a fake)."""
 
-    def __init__(self, unit: str, container: str, runner: TimedRunner = run) -> None:
+    def __init__(self, unit: str, container: str, runner: TimedRunner = run, root: Path = Path("/")) -> None:
         self.unit_name = unit
         self.container_name = container
         self._run = runner
+        self._root = root
+
+    def driver(self) -> dict[str, str | None]:
+        """Versions of the driver that is loaded and of the one that is installed."""
+        return cdi.driver(self._root)
 
     def unit(self) -> Unit:
         """The unit's state now."""
@@ -98,7 +105,9 @@ class Node:
 
 def unit_of(values: Mapping[str, str], now: float) -> Unit:
     """The unit with these properties; `now` is the monotonic clock in seconds."""
-    started = _number(values.get("ExecMainStartTimestampMonotonic")) / 1e6
+    # Before its process starts, the unit may wait (ExecStartPre).
+    moments = ("ExecMainStartTimestampMonotonic", "InactiveExitTimestampMonotonic")
+    started = next((_number(values.get(name)) for name in moments if _number(values.get(name))), 0) / 1e6
     return Unit(
         values.get("LoadState", ""),
         values.get("ActiveState", ""),
@@ -138,6 +147,7 @@ def parse_container(text: str) -> Container:
             str(data.get("Image", "")),
             {key: value for key, _equals, value in pairs},
             tuple(str(word) for word in config.get("Cmd") or []),
+            release=str((config.get("Labels") or {}).get("dgx-vllm.release", "")),
         )
     except (ValueError, IndexError, AttributeError) as error:
         return Container(error=f"docker container inspect printed no readable JSON: {error}")

@@ -5,7 +5,8 @@ A read that costs time is left out if an earlier one shows that nothing needs it
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from types import MappingProxyType
+from typing import Mapping, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import (
     Container,
@@ -68,6 +69,8 @@ class Reading(NamedTuple):
     """Docker's copy of the log, read if the journal has lost the start of the run."""
     manifest: Document = Document()
     moe_config: Document = Document()
+    driver: Mapping[str, str | None] = MappingProxyType({})
+    """Versions of the loaded and of the installed driver."""
 
     def failed(self, restarts_before: int) -> bool:
         """Whether the service has failed; a unit of a replica may be down until its watch starts all of them."""
@@ -105,7 +108,7 @@ def read_full(wanted: Wanted, node: Node, http: Http) -> Reading:
     if reading.failed(wanted.restarts_before):
         return reading
     container = node.container()
-    reading = reading._replace(container=container)
+    reading = reading._replace(container=container, driver=node.driver())
     if not container.running:
         return reading
     if not reading.journal.facts.start_retained:

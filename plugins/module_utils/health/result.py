@@ -13,7 +13,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.routing impo
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import Cause, explain, root_error
 
 TAIL_LINES = 40
-CONSEQUENCES = {"engine_failed", "default_moe_config"}
+CONSEQUENCES = {"engine_failed", "default_moe_config", "driver_banner"}
 """Causes that do not explain why a server ended."""
 READ_THE_LOG = {"image", "health", "completion"}
 """Checks whose own remedy is only to read the log."""
@@ -54,6 +54,7 @@ def full_result(reading: Reading, wanted: Wanted) -> dict[str, Any]:
     result["checks"] = _rows(findings)
     if reading.container is None:
         return result
+    result["release"] = reading.container.release
     expected = reading.moe_config.content
     result["expected"] = {
         "markers": expected.get("expected_markers", []),

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi, gpu, host, ports, service
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import gpu, host, ports, service
 
 DOCKER_ROOT = "/var/lib/docker"
+NEEDRESTART = "/etc/needrestart/conf.d/dgx-vllm.conf"
 UNIT, WATCH_UNIT, CONTAINER = "dgx-vllm.service", "dgx-vllm-watch.service", "dgx-vllm"
 
 
@@ -54,7 +55,8 @@ def collect(
         "arch": machine or platform.machine(),
         "os": host.operating_system(root),
         "kernel": kernel,
-        "gpu": gpus.result(),
+        "gpu": {**gpus.result(), "driver": cdi.driver(root)},
+        "boot_id": host.read_text(root / "proc/sys/kernel/random/boot_id").strip(),
         "memory": host.memory(root),
         "disks": {
             "docker": host.disk(root, docker["root_dir"] or DOCKER_ROOT),
@@ -66,13 +68,17 @@ def collect(
         "docker": docker,
         "daemon_json": docker_cli.daemon_json(root / "etc/docker/daemon.json"),
         "nvidia_ctk": toolkit.result(),
-        "cdi_specs": gpu.cdi_specs(root),
+        "cdi": {
+            "specs": cdi.specifications(root, docker["cdi_spec_dirs"] or cdi.FOLDERS),
+            "refreshes": cdi.refreshes(root),
+        },
         "image": image.result(),
         "model": model,
         "service": unit.result(),
         "watch": watch.result(),
         "container": ours,
         **service.releases(config_dir),
+        "needrestart_sha256": service.digest(host.under(root, NEEDRESTART)),
         "ledger": service.record(records / "ledger.json"),
         "health": service.record(records / "health.json"),
     }

@@ -51,6 +51,7 @@ def engine(runner: Runner) -> dict[str, Any]:
         "default_runtime": None,
         "cdi_spec_dirs": [],
         "image_store": None,
+        "live_restore": False,
     }
     done = runner(["docker", "info", "--format", _JSON])
     if done.rc == MISSING:
@@ -71,21 +72,32 @@ def engine(runner: Runner) -> dict[str, Any]:
         runtimes=sorted(info.get("Runtimes") or {}),
         default_runtime=info.get("DefaultRuntime"),
         cdi_spec_dirs=info.get("CDISpecDirs") or [],
+        live_restore=bool(info.get("LiveRestoreEnabled")),
         image_store="containerd" if _CONTAINERD_STORE in str(info.get("DriverStatus")) else "docker",
     )
     return report
 
 
 def containers(runner: Runner, ours: str) -> list[dict[str, str]]:
-    """Name, image and published ports of every running container but `ours`."""
-    rows = []
+    """Name, image, published ports and restart policy of every running container but `ours`."""
+    rows: list[dict[str, str]] = []
     for line in runner(["docker", "ps", "--format", _JSON]).stdout.splitlines():
         row = _parsed(line)
         if isinstance(row, dict) and row.get("Names") != ours:
             rows.append(
                 {"name": row.get("Names", ""), "image": row.get("Image", ""), "ports": row.get("Ports", "")}
             )
-    return rows
+    policies = _policies(runner, [row["name"] for row in rows])
+    return [{**row, "restart": policies.get(row["name"], "")} for row in rows]
+
+
+def _policies(runner: Runner, names: list[str]) -> dict[str, str]:
+    """Restart policy by name; a container that has ended in between is left out."""
+    if not names:
+        return {}
+    text = "{{.Name}} {{.HostConfig.RestartPolicy.Name}}"
+    lines = runner(["docker", "container", "inspect", "--format", text, *names]).stdout.splitlines()
+    return {name.lstrip("/"): policy for name, _, policy in (line.partition(" ") for line in lines)}
 
 
 def image(runner: Runner, reference: str) -> dict[str, Any]:
@@ -101,13 +113,14 @@ def image(runner: Runner, reference: str) -> dict[str, Any]:
 
 
 def container(runner: Runner, name: str) -> dict[str, Any]:
-    """Whether our container runs, from which image (its id), and since when."""
+    """Whether our container runs, from which image (its id) and release, and since when."""
     details = _object(runner(["docker", "container", "inspect", name]))
     status = details.get("State") or {}
     return {
         "running": bool(status.get("Running")),
         "id": details.get("Id"),
         "image_id": details.get("Image"),
+        "release": ((details.get("Config") or {}).get("Labels") or {}).get("dgx-vllm.release"),
         "started_at": status.get("StartedAt") if status.get("Running") else None,
     }
 

@@ -44,15 +44,3 @@ def toolkit(root: Path, runner: Runner) -> dict[str, Any]:
         return {"path": None, "version": None}
     match = re.search(r"version\s+v?(\d[\w.~+-]*)", runner([path, "--version"]).stdout)
     return {"path": path, "version": match.group(1) if match else None}
-
-
-def cdi_specs(root: Path) -> list[str]:
-    """CDI specification files of the two directories Docker reads by default."""
-    specs: list[str] = []
-    for directory in ("/etc/cdi", "/var/run/cdi"):
-        try:
-            names = sorted(os.listdir(under(root, directory)))
-        except OSError:
-            continue
-        specs += [f"{directory}/{name}" for name in names if name.endswith((".yaml", ".json"))]
-    return specs

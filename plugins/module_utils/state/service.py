@@ -70,6 +70,7 @@ def _release(folder: Path) -> dict[str, Any]:
         "port": int(lines["PORT"]) if lines.get("PORT", "").isdigit() else 0,
         "image_id": image.group(1) if image else None,
         "watch_sha256": digest(folder / "watch.json"),
+        "start_sha256": digest(folder / "start.py"),
     }
 
 

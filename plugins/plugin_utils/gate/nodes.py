@@ -57,7 +57,6 @@ def node_findings(host: str, facts: Facts, row: Mapping[str, Any], limits: Limit
         found += _width(host, facts, limits)
         found += _rdma(host, facts)
         found += _gid(host, facts, row)
-        found += _memlock(host, facts)
     return found
 
 
@@ -193,20 +192,6 @@ def _gid(host: str, facts: Facts, row: Mapping[str, Any]) -> Iterator[Finding]:
                 )
             )
     return _each(host, "gid", ", ".join(good), faults)
-
-
-def _memlock(host: str, facts: Facts) -> Iterator[Finding]:
-    limit = facts["memlock"]["docker"]
-    faults = []
-    if limit and limit.isdigit() and int(limit) < 2**30:
-        faults.append(
-            (
-                f"Docker's limit of locked memory is {int(limit) // 1024} KiB",
-                "RDMA buffers are locked memory, and registering them fails above the limit",
-                "set LimitMEMLOCK=infinity for docker.service; site.yml with the tag fabric does",
-            )
-        )
-    return _each(host, "memlock", str(limit or "unknown"), faults, warned)
 
 
 def drift(name: str, hosts: Mapping[str, Facts]) -> list[Finding]:

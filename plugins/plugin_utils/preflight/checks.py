@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
     "kernel_module": on_host.kernel_module,
     "docker": on_host.docker,
     "cgroup_driver": on_host.cgroup_driver,
+    "containers": on_host.containers,
     "memory": on_server.memory,
     "swap": on_server.swap,
     "disk_docker": on_server.disk_docker,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.cdi import reboot_pending
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
     Settings,
     State,
@@ -22,6 +23,9 @@ CDI_DOCKER = (25,)
 
 BAD_KERNELS = frozenset({"7.0.0-1019-nvidia"})
 """Kernels with Kexec HandOver on, for nodes on which /boot cannot be read."""
+
+RESTARTED = ("always", "unless-stopped")
+"""Restart policies with which Docker starts a container again after its own restart; on-failure depends on its end."""
 
 HANDOVER_OFF = "kho=off"
 """The boot parameter that turns Kexec HandOver off."""
@@ -74,6 +78,13 @@ def driver(check: Check, state: State, settings: Settings) -> Finding:
             version,
             f"CUDA 13 in the image needs driver {FIRST_DRIVER} or newer (NVIDIA's CUDA compatibility table)",
             f"install driver {FIRST_DRIVER}.x and reboot",
+        )
+    versions = state["gpu"].get("driver") or {}
+    if reboot_pending(versions):
+        return check.warned(
+            f"{versions['loaded']} loaded, {versions['installed']} installed",
+            "the driver was updated, and a container that starts now gets libraries that do not fit the loaded module",
+            "reboot the node before the server has to start again",
         )
     return check.passed(version, "nvidia-smi; not on dgx_vllm_driver_denied")
 
@@ -216,6 +227,28 @@ def cgroup_driver(check: Check, state: State, settings: Settings) -> Finding:
         "with this driver and without CDI a container loses the GPU at systemctl daemon-reload",
         "use Docker 25 or newer with dgx_vllm_gpu_access: cdi, or set "
         '"exec-opts": ["native.cgroupdriver=cgroupfs"] in /etc/docker/daemon.json',
+    )
+
+
+def containers(check: Check, state: State, settings: Settings) -> Finding:
+    """No container of others ends for good when Docker restarts, unless the operator wants that."""
+    engine = state["docker"]
+    lost = [one["name"] for one in engine["containers"] if one.get("restart") not in RESTARTED]
+    if not settings.get("docker_restarts"):
+        return check.passed(f"{len(engine['containers'])} of others", "Docker need not restart")
+    if not lost or engine.get("live_restore"):
+        return check.passed(f"{len(engine['containers'])} of others", "they come back after Docker's restart")
+    found = ", ".join(lost)
+    reason = "Docker must restart for its new configuration, and these have no restart policy that brings them back"
+    if settings.get("docker_restart"):
+        return check.warned(
+            found, f"{reason}; dgx_vllm_docker_restart allows it", "start them again afterwards"
+        )
+    return check.failed(
+        found,
+        reason,
+        f"give them one (docker update --restart=unless-stopped {' '.join(lost)}), end them, or set "
+        "dgx_vllm_docker_restart: true",
     )
 
 

@@ -23,6 +23,7 @@ def server_arguments(settings: Settings, node: Node, fabric: Sequence[str]) -> l
         "--log-opt=max-size=50m",
         "--log-opt=max-file=4",
         *([f"--memory={memory}"] if memory else []),
+        "--label=dgx-vllm.release=@RELEASE@",
         f"--env-file={node['config_dir']}/releases/@RELEASE@/vllm.env",
         *_volumes(settings, node["cache"]),
         *([f"--volume={tuned}:/tuned:ro"] if tuned else []),

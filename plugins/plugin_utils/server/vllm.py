@@ -15,6 +15,9 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes impor
 
 Pair = tuple[str, str]
 
+STOP_MARGIN = 15
+"""Seconds that vLLM needs to end after it has waited for its requests, before Docker kills it."""
+
 OVERRIDABLE = {
     # FlashInfer compiles with as many nvcc as there are cores plus two, several GiB each (flashinfer#3634).
     "MAX_JOBS": "4",
@@ -42,6 +45,7 @@ def environment(settings: Settings, words: Sequence[str], fabric: Mapping[str, s
         ("GPU_MEMORY_UTIL", str(settings["dgx_vllm_gpu_memory_utilization"])),
         *_if_set("MAX_MODEL_LEN", settings["dgx_vllm_max_model_len"], unset=0),
         *_if_set("MAX_NUM_SEQS", settings["dgx_vllm_max_num_seqs"], unset=0),
+        *_if_set("SHUTDOWN_TIMEOUT", max(0, int(settings["dgx_vllm_stop_timeout"]) - STOP_MARGIN), unset=0),
         ("VLLM_EXTRA_ARGS", " ".join(shlex.quote(word) for word in words)),
         ("DGX_VLLM_FP8_LINEAR", str(settings["dgx_vllm_fp8_linear"])),
         ("DGX_VLLM_FP8_MOE", str(settings["dgx_vllm_fp8_moe"])),

@@ -41,3 +41,45 @@ def test_without_a_boot_a_container_that_does_not_start_is_a_failure() -> None:
     world.worker.kill()
     world.run(300)
     assert phases(world) == {"stopped"}
+
+
+def test_a_pair_waits_when_one_node_refuses_to_start() -> None:
+    """B5: the machine of one node died twice while the server was starting; the other one does not wait in vain."""
+    world = World(2)
+    world.until_served()
+    for node in world.nodes.values():
+        node.power_off(20)
+    world.worker.refuses = True
+    world.run(120)
+    assert phases(world) == {"stopped"}
+    assert [node.process for node in world.nodes.values()] == [None, None]
+    reasons = {node.watch.report.reason for node in world.nodes.values() if node.watch}
+    (reason,) = reasons
+    assert reason.startswith("spark2 waits, as its machine died while the server was starting")
+    assert "the replica stays down: spark2 waits" in world.story()
+
+
+def test_a_start_by_hand_after_a_refusal_starts_the_pair() -> None:
+    world = World(2)
+    world.until_served()
+    for node in world.nodes.values():
+        node.power_off(20)
+    world.worker.refuses = True
+    world.run(120)
+    world.worker.refuses = False
+    world.head.start()
+    assert world.until_served() < 2 * AT_ONCE
+
+
+@pytest.mark.parametrize("minutes", [5, 30, 120])
+def test_a_node_without_a_link_waits_for_the_other_however_long_that_is_off(minutes: int) -> None:
+    """B3, B4: a cable without a machine at its other end has no link, so its rail has no address to start with."""
+    world = World(2)
+    world.until_served()
+    world.head.power_off(20)
+    world.worker.power_off(minutes * 60)
+    world.head.lacks_rails = True
+    world.run(minutes * 60)
+    world.head.lacks_rails = False
+    world.until_served(1200)
+    assert "gave up" not in world.story()

@@ -178,6 +178,16 @@ def test_the_unit_as_systemd_shows_it() -> None:
     assert SystemdUnits("u", "c", Recorder("", 127)).show() == Unit("unknown")
 
 
+@pytest.mark.parametrize(
+    ("result", "ordered", "not_started"), [("success", True, True), ("exit-code", False, True)]
+)
+def test_an_end_before_the_server_was_started(result: str, ordered: bool, not_started: bool) -> None:
+    """B3: the unit waits before it starts the server; a stop then is a stop, and a wait in vain is no crash."""
+    shown = f"ActiveState=inactive\nInvocationID=ab\nExecMainStatus=0\nMainPID=0\nResult={result}\n"
+    unit = SystemdUnits("u", "c", Recorder(f"{shown}ExecMainStartTimestampMonotonic=0\n")).show()
+    assert (unit.ordered, unit.not_started) == (ordered, not_started)
+
+
 def test_the_order_to_stop_comes_before_the_kill() -> None:
     recorder = Recorder()
     SystemdUnits("u", "c", recorder).stop(hard=True)

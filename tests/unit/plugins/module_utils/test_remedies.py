@@ -12,8 +12,64 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import (
     root_error,
 )
 
+NOT_STARTED = (
+    "[dgx-vllm] does not start: after 300 s /dev/nvidia-uvm is missing. To correct it: run nvidia-modprobe."
+)
 HUB = "https://huggingface.co"
+RUNC = (
+    "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime"
+    " create failed: runc create failed: unable to start container process: "
+)
+HOOK = RUNC + "error during container init: error running prestart hook #0: exit status 1, stdout: , stderr: "
 TEXTS = [
+    ("not_started", NOT_STARTED),
+    (
+        "cdi_stale",
+        f'{RUNC}error during container init: error mounting "/usr/lib/aarch64-linux-gnu/libcuda.so.580.95.05" to rootfs'
+        ' at "/usr/lib/aarch64-linux-gnu/libcuda.so.580.95.05": stat /usr/lib/aarch64-linux-gnu/libcuda.so.580.95.05:'
+        " no such file or directory",
+    ),
+    (
+        "cdi_stale",
+        'CDI device injection failed: failed to stat "/dev/nvidia-modeset": no such file or directory',
+    ),
+    (
+        "gpus_in_cdi_mode",
+        f"{HOOK}Using requested mode 'cdi'\ninvoking the NVIDIA Container Runtime Hook directly (e.g. specifying the"
+        " docker --gpus flag) is not supported. Please use the NVIDIA Container Runtime (e.g. specify the"
+        " --runtime=nvidia flag) instead: unknown\n\nRun 'docker run --help' for more information",
+    ),
+    (
+        "driver_old",
+        f"{HOOK}nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver"
+        " to a newer version, or use an earlier cuda container: unknown",
+    ),
+    ("driver_old", "RuntimeError: CUDA error: the provided PTX was compiled with an unsupported toolchain."),
+    (
+        "driver_old",
+        "Search for `cudaErrorUnsupportedPtxVersion' in the CUDA documentation for more information.",
+    ),
+    ("driver_old", "RuntimeError: The NVIDIA driver on your system is too old (found version 12080)."),
+    (
+        "driver_mismatch",
+        "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.126",
+    ),
+    (
+        "driver_mismatch",
+        f"{HOOK}nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown",
+    ),
+    ("cdi_device", "failed to discover GPU vendor from CDI: no known GPU vendor found"),
+    ("no_gpu", "WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available."),
+    (
+        "driver_banner",
+        "ERROR: This container was built for NVIDIA Driver Release 595.45 or later, but\n       version 580.126.09 was"
+        " detected and compatibility mode is UNAVAILABLE.",
+    ),
+    (
+        "cuda_init",
+        "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env"
+        " variable CUDA_VISIBLE_DEVICES after program start.",
+    ),
     ("cutlass_fp8", "RuntimeError: No compiled cutlass_scaled_mm for CUDA device capability: 121"),
     ("cutlass_fp8", "No suitable CUTLASS kernel found"),
     (
@@ -81,7 +137,7 @@ TEXTS = [
 def test_each_text_is_known_first_by_its_cause(name: str, text: str) -> None:
     found = explain(f"INFO something else\n(EngineCore pid=9) {text}\n")
     assert found[0].id == name
-    assert text[:20] in found[0].line
+    assert text.splitlines()[0][:20] in found[0].line or found[0].line in text
     assert found[0].sentence.endswith(".")
     assert found[0].remedy
 
@@ -94,6 +150,21 @@ def test_every_entry_of_the_table_has_a_sentence_and_a_remedy() -> None:
 def test_a_cause_comes_before_its_consequence() -> None:
     text = "RuntimeError: Engine core initialization failed.\nCUDA out of memory\nUsing default MoE config"
     assert [item.id for item in explain(text)] == ["memory_gpu", "default_moe_config", "engine_failed"]
+
+
+def test_a_start_that_was_refused_is_told_in_its_own_words() -> None:
+    (cause,) = explain(NOT_STARTED)
+    assert cause.text.startswith(
+        "The unit does not start: after 300 s /dev/nvidia-uvm is missing. To correct it: run "
+    )
+
+
+def test_a_notice_of_the_image_does_not_hide_the_cause() -> None:
+    """Images of NVIDIA print it at each start with DGX OS's driver, and work."""
+    text = (
+        "ERROR: This container was built for NVIDIA Driver Release 595.45 or later, but\nCUDA out of memory"
+    )
+    assert explain(text)[0].id == "memory_gpu"
 
 
 def test_a_healthy_log_explains_nothing() -> None:

@@ -26,6 +26,9 @@ RUNNING = (STARTING, READY)
 UNKNOWN = "unknown"
 """State of a unit about which systemd did not answer."""
 
+REFUSED = "exec-condition"
+"""Result of a unit whose own check refused the start: the machine died twice during it (files/start.py)."""
+
 NOT_STARTED = (125, 126, 127)
 """Exit statuses of `docker run` for a container that did not start: no device, no image, no command."""
 
@@ -71,6 +74,7 @@ class Unit:
     """The server's unit as systemd shows it; `run` is the invocation ID, `status` the last exit status.
 
     `ordered`: the unit was being stopped before its server ended, so the server did not end by itself.
+    `begun`: its server was started; before, the unit waits for devices and addresses.
     """
 
     active: str
@@ -79,6 +83,7 @@ class Unit:
     main_pid: int = 0
     result: str = "success"
     ordered: bool = False
+    begun: bool = True
 
     @property
     def up(self) -> bool:
@@ -89,6 +94,16 @@ class Unit:
     def down(self) -> bool:
         """Whether nothing of it runs any more."""
         return self.active in ("inactive", "failed")
+
+    @property
+    def refused(self) -> bool:
+        """Whether it refused to start."""
+        return self.down and self.result == REFUSED
+
+    @property
+    def not_started(self) -> bool:
+        """Whether its last start failed before there was a server."""
+        return self.down and (self.status in NOT_STARTED or not self.begun)
 
 
 @dataclass(frozen=True)

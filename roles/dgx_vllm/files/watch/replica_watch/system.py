@@ -56,16 +56,21 @@ class SystemdUnits:
         found = dict(line.partition("=")[::2] for line in text.splitlines())
         if code != 0 or "ActiveState" not in found:
             return Unit(UNKNOWN)
+        started = _whole(found.get("ExecMainStartTimestampMonotonic", ""))
+        begun = found.get("ExecMainStartTimestampMonotonic") != "0"
         return Unit(
             active=found["ActiveState"],
             run=found.get("InvocationID", ""),
             status=_whole(found.get("ExecMainStatus", "")),
             main_pid=_whole(found.get("MainPID", "")),
             result=found.get("Result", ""),
-            # The unit may have left "active" for the last time in an earlier run.
-            ordered=_whole(found.get("ExecMainStartTimestampMonotonic", ""))
+            # The unit may have left "active" for the last time in an earlier run. A stop before the server's start is
+            # the only end without a server that is a success.
+            ordered=started
             < _whole(found.get("ActiveExitTimestampMonotonic", ""))
-            < _whole(found.get("ExecMainExitTimestampMonotonic", "")),
+            < _whole(found.get("ExecMainExitTimestampMonotonic", ""))
+            or (not begun and found.get("Result") == "success"),
+            begun=begun,
         )
 
     def start(self) -> None:

@@ -15,7 +15,6 @@ from replica_watch.model import (
     ENDING,
     HELD,
     NEW,
-    NOT_STARTED,
     READY,
     RUNNING,
     STARTING,
@@ -83,6 +82,9 @@ class Watch:
             return
         if self._is_being_stopped(unit):
             self._stopped(unit, peers)
+            return
+        if unit.refused and unit.run != self.report.run:
+            self._refused(unit, peers)
             return
         if self._follow(now, unit, peers):
             return
@@ -204,10 +206,26 @@ class Watch:
         if unit.ordered or unit.status == STOPPED_BY_ORDER or not unit.run:
             self._stopped(unit, peers)
             return
-        if unit.status in NOT_STARTED and self._uptime() < self.settings.boot_grace:
-            self._retry(unit, peers, f"Docker did not start the server after the boot (status {unit.status})")
-            return
-        self._fault(unit, peers, f"the server ended by itself (status {unit.status}, {unit.result})")
+        what = f"status {unit.status}, {unit.result}"
+        if unit.not_started and self._uptime() < self.settings.boot_grace:
+            self._retry(unit, peers, f"the server was not started after the boot ({what})")
+        elif unit.not_started:
+            # Without the other node, a cable has no link and its rail no address.
+            gone = self._gone(self._clock())
+            self._fault(unit, peers, f"the server was not started ({what})", counted=not gone)
+        else:
+            self._fault(unit, peers, f"the server ended by itself ({what})")
+
+    def _refused(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
+        """This node's machine died twice while the server was starting: the replica waits for an operator."""
+        host = self.settings.host
+        text = (
+            f"{host} waits, as its machine died while the server was starting: read journalctl -u dgx-vllm there, "
+            "then run systemctl start dgx-vllm on any node of the replica"
+        )
+        self._next(peers, DOWN, text)
+        self._say(f"the replica stays down: {text}")
+        self._end(STOPPED, unit, hard=False)
 
     def _stopped(self, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         self._next(peers, DOWN, f"the unit was stopped on {self.settings.host}")

@@ -255,12 +255,6 @@ def test_named_interfaces_keep_their_order(spark: Machine) -> None:
     assert "names enp9s0, which this machine does not have" in found["problems"][0]
 
 
-def test_locked_memory(spark: Machine) -> None:
-    assert spark.read()["memlock"] == {"self": "8388608", "docker": "infinity"}
-    spark.docker, spark.memlock = "not-found", "8388608"
-    assert spark.read()["memlock"]["docker"] is None
-
-
 def test_a_machine_that_shows_nothing_is_no_error(tmp_path) -> None:
     bare = Machine(tmp_path / "x")
     bare.root = tmp_path / "empty"

@@ -112,6 +112,7 @@ def test_no_timeout_looks_once() -> None:
     ("phase", "progress", "words"),
     [
         ("starting", "", "starting"),
+        ("starting", "waits for up to 300 s: no CDI", "starting, waits for up to 300 s: no CDI"),
         ("loading weights", "Loading safetensors checkpoint shards: 40%", "loading weights 40 %"),
         (
             "warming up",

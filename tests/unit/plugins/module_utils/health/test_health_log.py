@@ -30,6 +30,8 @@ SERVING = "(APIServer pid=1) INFO:     Application startup complete.\n"
     ("text", "phase", "progress"),
     [
         ("", "starting", ""),
+        ("[dgx-vllm] waits for up to 300 s: no CDI\n", "starting", "waits for up to 300 s: no CDI"),
+        ("[dgx-vllm] waits for up to 300 s: no CDI\n" + HEAD, "starting", ""),
         (HEAD, "starting", ""),
         (HEAD + LOADING, "loading weights", ""),
         (HEAD + LOADING + SHARDS, "loading weights", "Loading safetensors checkpoint shards: 40%"),

@@ -71,6 +71,7 @@ def test_releases(tmp_path, write):
                 "port": 0,
                 "image_id": None,
                 "watch_sha256": None,
+                "start_sha256": None,
             },
             "b": {
                 "unit_sha256": sha256(unit.encode()).hexdigest(),
@@ -80,6 +81,7 @@ def test_releases(tmp_path, write):
                 "port": 8001,
                 "image_id": "sha256:1",
                 "watch_sha256": None,
+                "start_sha256": None,
             },
         },
         "current": "b",
@@ -188,7 +190,9 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
         ),
         *(
             "nvidia_ctk",
-            "cdi_specs",
+            "cdi",
+            "boot_id",
+            "needrestart_sha256",
             "image",
             "model",
             "service",

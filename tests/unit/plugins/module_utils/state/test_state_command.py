@@ -7,7 +7,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils import command
 
 def test_output_and_status():
     done = command.run(["sh", "-c", "echo out; echo first >&2; echo last >&2; exit 3"])
-    assert (done.rc, done.stdout, done.complaint) == (3, "out\n", "last")
+    assert (done.rc, done.stdout, done.complaint) == (3, "out\n", "first / last")
 
 
 def test_a_missing_tool_is_data():

@@ -33,6 +33,7 @@ def test_engine(runner):
         "default_runtime": "runc",
         "cdi_spec_dirs": ["/etc/cdi", "/var/run/cdi"],
         "image_store": "docker",
+        "live_restore": False,
     }
 
 
@@ -80,8 +81,9 @@ def test_containers_leave_ours_out(runner):
         {"Names": "web", "Image": "nginx", "Ports": "0.0.0.0:80->80/tcp"},
     ]
     runner.on("docker", "ps", stdout="".join(json.dumps(row) + "\n" for row in rows))
+    runner.on("docker", "container", "inspect", stdout="/web no\n")
     assert docker_cli.containers(runner, "dgx-vllm") == [
-        {"name": "web", "image": "nginx", "ports": "0.0.0.0:80->80/tcp"}
+        {"name": "web", "image": "nginx", "ports": "0.0.0.0:80->80/tcp", "restart": "no"}
     ]
 
 
@@ -104,12 +106,18 @@ def test_no_image(runner, reference):
 
 
 def test_container(runner):
-    found = {"Id": "c1", "Image": "sha256:1", "State": {"Running": True, "StartedAt": "2026-11-01T10:00:00Z"}}
+    found = {
+        "Id": "c1",
+        "Image": "sha256:1",
+        "State": {"Running": True, "StartedAt": "2026-11-01T10:00:00Z"},
+        "Config": {"Labels": {"dgx-vllm.release": "r1"}},
+    }
     runner.on_json("docker", "container", "inspect", answer=[found])
     assert docker_cli.container(runner, "dgx-vllm") == {
         "running": True,
         "id": "c1",
         "image_id": "sha256:1",
+        "release": "r1",
         "started_at": "2026-11-01T10:00:00Z",
     }
 

@@ -1,4 +1,4 @@
-"""nvidia-smi, nvidia-ctk and CDI files."""
+"""nvidia-smi and nvidia-ctk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def test_gpus(runner):
 
 def test_missing_and_failing_nvidia_smi(runner):
     assert gpu.gpus(runner)["error"] == "nvidia-smi is not installed"
-    runner.on("nvidia-smi", stdout="Failed to initialize NVML: Driver/library version mismatch\n", rc=18)
-    assert gpu.gpus(runner)["error"] == "Failed to initialize NVML: Driver/library version mismatch"
+    mismatch = "Failed to initialize NVML: Driver/library version mismatch"
+    runner.on("nvidia-smi", stdout=f"{mismatch}\nNVML library version: 580.126\n\n", rc=18)
+    assert gpu.gpus(runner)["error"] == f"{mismatch} / NVML library version: 580.126", "the cause comes first"
     runner.on("nvidia-smi", stdout="")
     assert gpu.gpus(runner) == {"error": "nvidia-smi lists no GPU", "gpus": []}
 
@@ -28,11 +29,3 @@ def test_toolkit(tmp_path, runner, write):
         "/usr/bin/nvidia-ctk", "--version", stdout="NVIDIA Container Toolkit CLI version 1.18.0\ncommit: a\n"
     )
     assert gpu.toolkit(tmp_path, runner) == {"path": "/usr/bin/nvidia-ctk", "version": "1.18.0"}
-
-
-def test_cdi_specs(tmp_path, write):
-    assert gpu.cdi_specs(tmp_path) == []
-    write("/etc/cdi/nvidia.yaml", "")
-    write("/etc/cdi/notes.txt", "")
-    write("/var/run/cdi/nvidia.json", "")
-    assert gpu.cdi_specs(tmp_path) == ["/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.json"]

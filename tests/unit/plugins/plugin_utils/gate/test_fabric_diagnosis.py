@@ -30,7 +30,7 @@ def test_a_good_pair_passes_everything(pair: Pair) -> None:
     found = pair.findings()
     assert {one.status for one in found} == {"pass"}
     assert {one.check for one in found} == {
-        "rails", "speed", "mtu", "addresses", "pcie_width", "rdma", "gid", "memlock", "firmware", "mixed_ports",
+        "rails", "speed", "mtu", "addresses", "pcie_width", "rdma", "gid", "firmware", "mixed_ports",
         "jumbo_ping", "bandwidth", "port_bandwidth", "nccl",
     }  # fmt: skip
 
@@ -170,11 +170,6 @@ def test_a_cable_that_is_not_in(pair: Pair) -> None:
     bad = pair.bad()
     assert "enp1s0f0np0 has no link" in bad["spark2", "rails"].reason
     assert ("spark2", "mtu") not in bad
-
-
-def test_locked_memory(pair: Pair) -> None:
-    pair.machines["spark1"].memlock = "8388608"
-    assert pair.bad()["spark1", "memlock"].status == "warn"
 
 
 def test_a_measurement_that_is_missing_is_a_failure(pair: Pair) -> None:

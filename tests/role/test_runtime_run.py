@@ -1,0 +1,70 @@
+"""The container runtime on this machine: what becomes of CDI specifications, and when Docker is restarted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.releases import node, systemctl
+from helpers.stages import Stages
+
+TOOLKIT = {"nvidia-container-toolkit": "1.18.0-1"}
+OTHERS = [{"name": "lab", "restart": "no"}]
+
+
+def ran(
+    place: Path, cdi: dict[str, Any], docker: dict[str, Any], ledger: dict[str, Any], **common: Any
+) -> list[str]:
+    """The commands that the stage called, on a node whose toolkit and Docker are installed."""
+    stages = Stages(place, "common/state")
+    stages.tool("nvidia-ctk")
+    systemctl(stages, enabled=True)
+    engine = {"installed": True, "running": True, "version": "28.3.0", "containers": [], **docker}
+    daemon = {"exists": False, "error": None, "content": {}}
+    state = node(cdi=cdi, docker=engine, daemon_json=daemon, packages=TOOLKIT, ledger=ledger)
+    run = stages.run("runtime/main", {"one": state}, **common)
+    assert run.rc == 0, run.failure("one")
+    words = ("nvidia-ctk", "systemctl restart", "systemctl reload")
+    return [call for call in stages.calls if call.startswith(words)]
+
+
+def test_a_toolkit_that_refreshes_by_itself_gets_no_static_file(tmp_path: Path) -> None:
+    """S6: nothing would keep it up to date, and at boot it would be used until the toolkit's own is there."""
+    file = tmp_path / "nodes/one/cdi/nvidia.yaml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    calls = ran(tmp_path, {"specs": [], "refreshes": True}, {}, {"cdi_spec": str(file)})
+    assert calls == ["systemctl restart nvidia-cdi-refresh.service"]
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(("gone", "made"), [(["/usr/lib/libcuda.so.1.2"], True), ([], False)])
+def test_a_stale_file_of_the_role_is_made_again(gone: list[str], made: bool, tmp_path: Path) -> None:
+    """S6: after a driver update it names libraries that are gone."""
+    file = str(tmp_path / "nodes/one/cdi/nvidia.yaml")
+    cdi = {"specs": [{"path": file, "drivers": ["1.2"], "gone": gone}], "refreshes": False}
+    calls = ran(tmp_path, cdi, {}, {"cdi_spec": file})
+    assert calls == ([f"nvidia-ctk cdi generate --output={file}"] if made else [])
+
+
+FRESH = {"specs": [{"path": "/var/run/cdi/nvidia.yaml", "drivers": [], "gone": []}], "refreshes": True}
+
+
+@pytest.mark.parametrize(
+    ("version", "others", "given", "order"),
+    [
+        ("28.3.0", OTHERS, {}, []),
+        ("27.5.1", [], {}, ["systemctl restart docker.service"]),
+        ("27.5.1", OTHERS, {}, []),
+        ("27.5.1", OTHERS, {"dgx_vllm_docker_restart": True}, ["systemctl restart docker.service"]),
+        ("27.5.1", OTHERS, {"dgx_vllm_gpu_access": "runtime"}, ["systemctl reload docker.service"]),
+    ],
+)
+def test_docker_is_restarted_only_where_it_must_and_may(
+    version: str, others: list[dict[str, str]], given: dict[str, Any], order: list[str], tmp_path: Path
+) -> None:
+    """S10: a container without a restart policy ends for good; a runtime is taken over without a restart."""
+    calls = ran(tmp_path, FRESH, {"version": version, "containers": others}, {}, **given)
+    assert [call for call in calls if "docker.service" in call] == order
