@@ -137,8 +137,8 @@ def reluctant_docker(head: Node, worker: Node) -> Iterator[None]:
     with limits(head, worker, failure_limit=3, boot_grace=10**9):
         for node in (head, worker):
             node.put("/usr/bin/docker.new", RELUCTANT)
-            node.sh("echo 2 >/run/testbed-tries; chmod 0755 /usr/bin/docker.new; mv /usr/bin/docker /usr/bin/docker.real")
-            node.sh("mv /usr/bin/docker.new /usr/bin/docker")
+            node.sh("echo 2 >/run/testbed-tries; chmod 0755 /usr/bin/docker.new")
+            node.sh("mv /usr/bin/docker /usr/bin/docker.real; mv /usr/bin/docker.new /usr/bin/docker")
         yield
         for node in (head, worker):
             node.sh("mv /usr/bin/docker.real /usr/bin/docker")

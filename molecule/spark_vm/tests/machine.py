@@ -23,8 +23,9 @@ BOOT = 600.0
 
 def place(inventory: Path) -> tuple[str, str]:
     """The machine's name and the address of its forwarded ports."""
+    words = "msg={{ testbed_machine }} {{ ansible_host }}"
     done = subprocess.run(
-        ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", "msg={{ testbed_machine }} {{ ansible_host }}"],
+        ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", words],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
     )  # fmt: skip
     name, address = str(json.loads(done.stdout.partition("=>")[2])["msg"]).split()
@@ -53,13 +54,20 @@ class Machine(Node):
     def reboot(self) -> None:
         """Shut down in order and switch on again."""
         self.host.run("systemctl poweroff")
-        console = SHARED / "bin/lib.sh"
-        wait_until(lambda: subprocess.run(["bash", "-c", f'. "{console}"; vm_runs {self.name}'], check=False).returncode != 0, "power off", BOOT)  # fmt: skip
+        wait_until(lambda: not self.is_on, "power off", BOOT)
         self.switch_on()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the machine has power."""
+        words = ["bash", "-c", f'. "$0"; vm_runs {self.name}', str(SHARED / "bin/lib.sh")]
+        return subprocess.run(words, check=False).returncode == 0
 
     def booted(self) -> None:
         """Until systemd has started all that it starts at a boot."""
-        wait_until(lambda: "jobs" in self.host.run("systemctl list-jobs").stdout.lower(), "systemd answers", BOOT)
+        wait_until(
+            lambda: "jobs" in self.host.run("systemctl list-jobs").stdout.lower(), "systemd answers", BOOT
+        )
         self.host.run(f"timeout {BOOT:g} systemctl is-system-running --wait")
 
     def token(self) -> bool:
@@ -89,11 +97,13 @@ class Machine(Node):
     def run_log(self) -> str:
         """The log of the unit's current run."""
         run = self.property("InvocationID")
-        return self.sh(f"journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={run} + INVOCATION_ID={run}") if run else ""
+        return self.sh(f"journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={run}") if run else ""
 
     @property
     def foreign(self) -> tuple[bool, int, str]:
         """The container of another program: whether it runs, how often it was restarted, since when it runs."""
-        text = self.sh("docker inspect -f '{{.State.Running}} {{.RestartCount}} {{.State.StartedAt}}' foreign")
+        text = self.sh(
+            "docker inspect -f '{{.State.Running}} {{.RestartCount}} {{.State.StartedAt}}' foreign"
+        )
         running, restarts, since = text.split()
         return running == "true", int(restarts), since

@@ -52,7 +52,9 @@ def test_next_run_accepts_a_release_and_starts_it_at_boot(operator: Operator, ma
     assert machine.host.service(UNIT).is_enabled
 
 
-def test_accepted_release_whose_start_the_machine_did_not_survive_is_tried_once_more(machine: Machine) -> None:
+def test_accepted_release_whose_start_the_machine_did_not_survive_is_tried_once_more(
+    machine: Machine,
+) -> None:
     machine.sh(f"systemctl restart {UNIT}")
     machine.loads()
     machine.cut()
