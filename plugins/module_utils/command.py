@@ -44,7 +44,7 @@ Runner = Callable[[Sequence[str]], Completed]
 
 
 def run(
-    argv: Sequence[str], timeout: float = 15.0, environment: Mapping[str, str] | None = None
+    argv: Sequence[str], timeout: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> Completed:
     """Run `argv` in the C locale for at most `timeout` s; a missing tool or a timeout is a return code.
 

@@ -152,7 +152,7 @@ state:
       returned: always
     docker:
       description:
-        - V(installed), V(running), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
+        - V(installed), V(running), V(timed_out), V(error), V(version), V(cgroup_driver), V(root_dir), V(runtimes),
           V(default_runtime), V(cdi_spec_dirs), V(image_store) (V(docker) or V(containerd)), V(live_restore).
         - V(containers) are the running ones that are not ours, with V(name), V(image), V(ports) and the policy
           V(restart).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testlib.node import UNIT, Node, wait_until
+from testlib.node import CONTAINER, UNIT, Node, wait_until
 from testlib.runs import Operator
 
 FILE = f"/etc/systemd/system/{UNIT}"
@@ -16,6 +16,26 @@ def test_server_that_is_killed_comes_back(node: Node) -> None:
     node.wait_for("curl -sf http://127.0.0.1:8000/health")
     assert node.property("InvocationID") != before
     assert node.completes()
+
+
+def test_server_whose_engine_dies_comes_back(operator: Operator, node: Node) -> None:
+    """With an engine process of its own, as on a GPU: vLLM then ends as if nothing had happened."""
+    operator.succeed(extra_env={"VLLM_ENABLE_V1_MULTIPROCESSING": "1"})
+    expected, before = completion(node), node.property("InvocationID")
+    assert expected
+    node.sh(f"docker top {CONTAINER} -eo pid,args | awk '/VLLM::EngineCore/ {{print $1}}' | xargs kill -9")
+    wait_until(lambda: node.property("InvocationID") != before, "systemd restarts the server")
+    node.wait_for("curl -sf http://127.0.0.1:8000/health")
+    assert completion(node) == expected
+    ended = node.sh(f"journalctl --no-pager -o cat -u {UNIT} INVOCATION_ID={before}")
+    assert "Failed with result" not in ended, "the container ended with an error: another drill has that"
+
+
+def completion(node: Node) -> str:
+    """The text of a completion at temperature 0; "" without one."""
+    body = {"model": "testbed/tiny-moe-fp8", "prompt": "Say something.", "max_tokens": 4, "temperature": 0}
+    status, answer = node.request("/v1/completions", body)
+    return str(answer["choices"][0]["text"]) if status == 200 else ""
 
 
 def test_files_changed_by_hand_are_restored(operator: Operator, node: Node) -> None:

@@ -119,6 +119,43 @@ def test_worker_node_rebooted(pair: Drilled) -> None:
         plug()
 
 
+RELUCTANT = """#!/bin/sh
+# docker, of which the first two starts of the server after a boot fail, as without its devices.
+tries=$(cat /run/testbed-tries 2>/dev/null || echo 0)
+if [ "$1" = run ] && [ "$tries" -lt 2 ]; then
+  echo $((tries + 1)) >/run/testbed-tries
+  exit 125
+fi
+exec /usr/bin/docker.real "$@"
+"""
+
+
+@pytest.fixture
+def reluctant_docker(head: Node, worker: Node) -> Iterator[None]:
+    """Nodes whose Docker cannot start the server at first after a boot, and watches with the patience of a default."""
+    # A container has its host's uptime, so the time after a boot is made longer.
+    with limits(head, worker, failure_limit=3, boot_grace=10**9):
+        for node in (head, worker):
+            node.put("/usr/bin/docker.new", RELUCTANT)
+            node.sh("echo 2 >/run/testbed-tries; chmod 0755 /usr/bin/docker.new")
+            node.sh("mv /usr/bin/docker /usr/bin/docker.real; mv /usr/bin/docker.new /usr/bin/docker")
+        yield
+        for node in (head, worker):
+            node.sh("mv /usr/bin/docker.real /usr/bin/docker")
+
+
+@pytest.mark.usefixtures("reluctant_docker")
+def test_both_nodes_lose_power_boot_30_s_apart_and_docker_fails_twice(pair: Drilled) -> None:
+    names = [f'"$TESTBED_PREFIX-pair-{host}"' for host in ("spark1", "spark2")]
+    with recovery(*pair, "power cut of both nodes, boots 30 s apart, Docker fails twice on each"):
+        run_on_testbed(f"dk kill {' '.join(names)}; dk start {names[0]}; sleep 30; dk start {names[1]}")
+        plug()
+        for node in pair[:2]:
+            wait_until(node.answers, "ssh answers after the boot", 90)
+    for node in pair[:2]:
+        assert node.text("/run/testbed-tries") == "2"
+
+
 def test_unit_restarted_on_the_worker(pair: Drilled) -> None:
     with recovery(*pair, "systemctl restart dgx-vllm on the worker"):
         pair[1].sh("systemctl restart dgx-vllm")
@@ -162,22 +199,29 @@ def settled_within(head: Node, worker: Node, expected: str) -> None:
     settled(head, worker)
 
 
-@pytest.fixture
-def no_patience(head: Node, worker: Node) -> Iterator[None]:
-    """Watches that give up at the first failure."""
-    limit = (
+@contextmanager
+def limits(head: Node, worker: Node, **values: float) -> Iterator[None]:
+    """Watches with other limits."""
+    change = (
         "import json, pathlib; file = pathlib.Path('/etc/dgx-vllm/watch.json'); "
-        "config = json.loads(file.read_text()); config['limits']['failure_limit'] = 0; "
+        f"config = json.loads(file.read_text()); config['limits'].update({values!r}); "
         "file.write_text(json.dumps(config))"
     )
     kept = [node.text("/etc/dgx-vllm/watch.json") for node in (head, worker)]
     for node in (head, worker):
-        node.sh(f'python3 -c "{limit}"; systemctl restart dgx-vllm-watch')
+        node.sh(f"python3 -c {shlex.quote(change)}; systemctl restart dgx-vllm-watch")
     yield
     for node, text in zip((head, worker), kept, strict=True):
         node.sh(
             f"printf '%s\\n' {shlex.quote(text)} >/etc/dgx-vllm/watch.json; systemctl restart dgx-vllm-watch"
         )
+
+
+@pytest.fixture
+def no_patience(head: Node, worker: Node) -> Iterator[None]:
+    """Watches that give up at the first failure."""
+    with limits(head, worker, failure_limit=0):
+        yield
 
 
 @pytest.mark.usefixtures("no_patience")

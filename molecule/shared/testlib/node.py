@@ -74,6 +74,13 @@ class Node:
         assert done.rc == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout).strip()
 
+    def answers(self) -> bool:
+        """Whether a command over ssh succeeds."""
+        try:
+            return bool(self.host.run("true").rc == 0)
+        except RuntimeError:
+            return False
+
     def put(self, path: str, text: str) -> None:
         """Write a file on the node, and the folder that it is in."""
         encoded = base64.b64encode(text.encode()).decode()
@@ -193,8 +200,11 @@ def watching(node: Node) -> Iterator[Callable[[], list[str]]]:
         node.sh("systemctl stop testbed-watch; rm -f /run/testbed-watch.log")
 
 
-def connect(inventory: Path, name: str = "spark1") -> Node:
-    """The node of an inventory, over ssh as Ansible reaches it: the inventory's templates are evaluated by Ansible."""
+def connect(inventory: Path, name: str = "spark1", user: str = "") -> Node:
+    """The node of an inventory, over ssh as Ansible reaches it: the inventory's templates are evaluated by Ansible.
+
+    `user`: another one than the inventory's, whose sudo may ask for a password.
+    """
     address = "ansible_user ~ '@' ~ ansible_host ~ ':' ~ (ansible_port | default(22))"
     names = f"{address}, ansible_ssh_private_key_file, ansible_ssh_common_args"
     expression = "{{ [" + names + "] | to_json }}"
@@ -204,6 +214,8 @@ def connect(inventory: Path, name: str = "spark1") -> Node:
     )  # fmt: skip
     message = json.loads(done.stdout.partition("=>")[2])["msg"]
     address, key, arguments = json.loads(message) if isinstance(message, str) else message
+    if user:
+        address = f"{user}@{address.partition('@')[2]}"
     return Node(
         testinfra.get_host(
             f"ssh://{address}", ssh_identity_file=key, ssh_extra_args=arguments, controlpersist=120, sudo=True

@@ -90,11 +90,15 @@ class Run:
 
 @dataclass
 class Operator:
-    """An operator with a checkout and an inventory. `secrets` must never be shown; `folder` keeps reports."""
+    """An operator with a checkout and an inventory.
+
+    `secrets` must never be shown; `folder` keeps reports; `options` are words of every run's command.
+    """
 
     inventory: Path
     folder: Path
     secrets: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
 
     @property
     def habits(self) -> dict[str, Any]:
@@ -130,6 +134,7 @@ class Operator:
             "-e",
             f"@{file}",
             *words,
+            *self.options,
             *arguments,
         ]
         output = self.folder / f"{file.stem}.log"

@@ -183,7 +183,8 @@ def refused(devices: Sequence[Device], options: Options) -> list[str]:
         device = next((device for device in devices if device["interface"] == name), None)
         if device is None or not device["exists"]:
             sentences.append(
-                f"dgx_vllm_fabric_interfaces names {name}, which this machine does not have; correct it."
+                f"dgx_vllm_fabric_interfaces names {name}, which this machine does not have: plug the cable in at both "
+                "ends, as DGX OS turns the adapter off without one, or correct the name."
             )
         elif _unfit(device, options):
             sentences.append(

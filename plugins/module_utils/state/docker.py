@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed, Runner
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import (
+    MISSING,
+    TIMED_OUT,
+    Completed,
+    Runner,
+)
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import read_text, under
 
 DOCKER_ROOT, CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
@@ -37,11 +42,12 @@ def engine(runner: Runner) -> dict[str, Any]:
 
     `image_store` is containerd, where an image's id is the digest of its manifest, or docker, where it is that of its
     configuration. With the daemon down the client still answers (status 1, `ServerErrors`): then `running` is false and
-    `error` holds its message.
+    `error` holds its message. One that gave no answer in time may run.
     """
     report: dict[str, Any] = {
         "installed": False,
         "running": False,
+        "timed_out": False,
         "error": None,
         "version": None,
         "cgroup_driver": None,
@@ -55,7 +61,7 @@ def engine(runner: Runner) -> dict[str, Any]:
     done = runner(["docker", "info", "--format", _JSON])
     if done.rc == MISSING:
         return report
-    report["installed"] = True
+    report.update(installed=True, timed_out=done.rc == TIMED_OUT)
     info = _parsed(done.stdout)
     info = info if isinstance(info, dict) else {}
     client = info.get("ClientInfo") or {}

@@ -214,6 +214,12 @@ def docker(check: Check, state: State, settings: Settings) -> Finding:
             f"dgx_vllm_docker_version ({wanted}) would install {package} over the engine of another package",
             "leave dgx_vllm_docker_version empty, or set dgx_vllm_docker_package to the package of this engine",
         )
+    if engine["timed_out"]:
+        return check.failed(
+            "no answer",
+            f"docker info: {engine['error']}; an engine that may run is not restarted, as that ends other containers",
+            "run it again on an idle machine; if it hangs, systemctl restart docker at a quiet moment",
+        )
     if not engine["running"]:
         return check.warned(
             "installed, not running",

@@ -155,17 +155,17 @@ def test_loopback(host, expected):
     assert client.is_loopback(host) is expected
 
 
-def self_signed(folder):
-    """A new key and its certificate for 127.0.0.1."""
+def self_signed(folder, name="registry", *issuer):
+    """A new key and its certificate for 127.0.0.1, which `issuer` (options of openssl) may sign."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the test's certificate")
     folder.mkdir(parents=True)
     key, certificate = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2"]
-    subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(
-        [*command, "-keyout", str(key), "-out", str(certificate), *subject],
+        [*command, "-keyout", str(key), "-out", str(certificate), *subject, *issuer],
         check=True,
         capture_output=True,
     )
@@ -186,6 +186,27 @@ def test_a_certificate_in_dockers_directory_is_trusted(secure, tmp_path):
     directory = tmp_path / "certs.d" / registry.host
     directory.mkdir(parents=True)
     shutil.copy(certificate, directory / "ca.crt")
+    assert ask(registry.host, tmp_path) == DIGEST
+
+
+def test_an_authority_without_key_usage_is_trusted_as_docker_does(serve, tmp_path, monkeypatch):
+    """Python 3.13 and newer would refuse it."""
+    authority_key, authority = self_signed(tmp_path / "authority", "authority")
+    issuer = ("-CA", str(authority), "-CAkey", str(authority_key))
+    key, certificate = self_signed(tmp_path / "registry", "registry", *issuer)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    registry = serve(lambda plain: context.wrap_socket(plain, server_side=True))
+    directory = tmp_path / "certs.d" / registry.host
+    directory.mkdir(parents=True)
+    shutil.copy(authority, directory / "ca.crt")
+
+    def strict() -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(client, "make_context", strict)
     assert ask(registry.host, tmp_path) == DIGEST
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import TIMED_OUT
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import docker as docker_cli
 
 INFO = {
@@ -23,6 +24,7 @@ def test_engine(runner):
     assert docker_cli.engine(runner) == {
         "installed": True,
         "running": True,
+        "timed_out": False,
         "error": None,
         "version": "28.2.2",
         "cgroup_driver": "systemd",
@@ -51,6 +53,13 @@ def test_the_image_store_is_told_by_the_storage_driver(status, store, runner):
 def test_engine_absent(runner):
     found = docker_cli.engine(runner)
     assert (found["installed"], found["running"], found["version"]) == (False, False, None)
+
+
+def test_engine_that_does_not_answer_in_time_is_not_called_stopped(runner):
+    runner.on("docker", "info", rc=TIMED_OUT, stderr="docker gave no answer within 60 s")
+    found = docker_cli.engine(runner)
+    assert (found["installed"], found["running"], found["timed_out"]) == (True, False, True)
+    assert found["error"] == "docker gave no answer within 60 s"
 
 
 def test_engine_stopped(runner):

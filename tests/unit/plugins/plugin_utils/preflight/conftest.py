@@ -38,6 +38,7 @@ NODE: dict[str, Any] = {
     "docker": {
         "installed": True,
         "running": True,
+        "timed_out": False,
         "error": None,
         "version": "28.2.2",
         "cgroup_driver": "systemd",

@@ -180,6 +180,7 @@ CASES = [
     ("kernel_module", {"kernel.without_nvidia_module": ["6.17.0-1008-nvidia"]}, {}, "warn", "1008"),
     ("docker", {"docker.installed": False}, {}, "warn", "will install Docker"),
     ("docker", {"docker.running": False, "docker.error": "no socket"}, {}, "warn", "no socket"),
+    ("docker", {"docker.timed_out": True, "docker.running": False}, {}, "fail", "is not restarted"),
     ("docker", {"daemon_json.error": "is not valid JSON: x"}, {}, "fail", "daemon.json"),
     ("docker", {"docker.version": "20.10.24+dfsg1"}, {"gpu_access": "cdi"}, "fail", "25"),
     ("containers", {"docker.containers": [{"name": "lab", "restart": "no"}]}, {}, "pass", "need not restart"),

@@ -46,7 +46,8 @@ def test_a_free_subnet_passes(cabled: Machine) -> None:
 
 def test_a_named_interface_that_is_missing_or_administers_the_machine(cabled: Machine) -> None:
     assert failed(cabled, "enp1s0f0np0", "enp9s0") == [
-        "dgx_vllm_fabric_interfaces names enp9s0, which this machine does not have; correct it."
+        "dgx_vllm_fabric_interfaces names enp9s0, which this machine does not have: plug the cable in at both ends, "
+        "as DGX OS turns the adapter off without one, or correct the name."
     ]
     (sentence,) = failed(cabled, "enP7s7")
     assert sentence.startswith("enP7s7 carries the management network, so it cannot be a rail")
