@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU machine without network needs, made on a Debian machine with network (as root):
 #   tests/gpu/node/bundle.sh --out DIR [--mirror URL]
-# DIR gets root.tar.xz (the node's root file system with Docker, systemd and the operator's Ansible), wheels.tar (vLLM
+# DIR gets root.tar.gz (the node's root file system with Docker, systemd and the operator's Ansible), wheels.tar (vLLM
 # and what it needs beyond PyTorch) and contents.json (sizes, sha256, versions). Parts that are there, made from the same
 # lists, are kept; a break leaves nothing half made. parts.py cuts the folder into pieces and joins it again.
 . "$(dirname "$0")/lib.sh"
@@ -30,8 +30,8 @@ made() {
 }
 list() { grep -v '^#' "$1"; }
 
-if made root.tar.xz "$NODE_HERE/packages.txt" "$NODE_HERE/operator.txt" "$NODE_HERE/trim.sh"; then
-  say "root.tar.xz is up to date ($key)"
+if made root.tar.gz "$NODE_HERE/packages.txt" "$NODE_HERE/operator.txt" "$NODE_HERE/trim.sh"; then
+  say "root.tar.gz is up to date ($key)"
 else
   root=$out/.root
   if [ "$(cat "$root.made-from" 2>/dev/null)" != "$key" ]; then
@@ -53,12 +53,12 @@ else
   sed -i '1s|^#!.*|#!/usr/bin/python3|' "$root"/usr/local/bin/ansible*
   rm -rf "$root"/usr/local/lib/"$python"/dist-packages/{bin,ansible_test}
   "$NODE_HERE/trim.sh" "$root"
-  say 'packing it (4 minutes)'
-  tar -C "$root" --numeric-owner --sort=name -c . | xz -6 -T0 >"$out/.root.tar.xz"
+  say 'packing it'
+  tar -C "$root" --numeric-owner --sort=name -c . | gzip -6 >"$out/.root.tar.gz"
   chroot "$root" sh -c 'docker --version; systemctl --version | head -n 1; python3 --version; ansible --version | head -n 1' \
     >"$out/.versions"
-  mv "$out/.root.tar.xz" "$out/root.tar.xz"
-  echo "$key" >"$out/.root.tar.xz.made-from"
+  mv "$out/.root.tar.gz" "$out/root.tar.gz"
+  echo "$key" >"$out/.root.tar.gz.made-from"
   rm -rf "$root" "$root.made-from"
 fi
 
@@ -76,4 +76,4 @@ else
   echo "$key" >"$out/.wheels.tar.made-from"
   rm -rf "$out/.wheels"
 fi
-python3 "$NODE_HERE/parts.py" describe "$out" root.tar.xz wheels.tar
+python3 "$NODE_HERE/parts.py" describe "$out" root.tar.gz wheels.tar

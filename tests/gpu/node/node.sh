@@ -13,7 +13,7 @@ tool() { chroot "$NODE_DIR/base" "$@"; }
 wait_for() {
   local tries=$(($1 * 5))
   shift
-  while ! "$@" >/dev/null 2>&1; do
+  while ! ("$@") >/dev/null 2>&1; do
     ((tries-- > 0)) || return 1
     sleep 0.2
   done
@@ -46,6 +46,13 @@ plug() {
   nsenter -t "$pid" -n -r -- /sbin/ip link set lo up
 }
 
+# child_of PID: the number of its child; fails if it has none.
+child_of() {
+  # A process may end while its number is looked at.
+  { cat /proc/[0-9]*/stat 2>/dev/null || true; } |
+    awk -v parent="$1" '$4 == parent && !found {print $1; found = 1} END {exit !found}'
+}
+
 # keep NAME NUMBER GPU: start the node, and start it again when it reboots or its power fails.
 keep() {
   local name=$1 number=$2 gpu=$3 outer status group=$NODE_CGROUP/dgx-vllm-$1
@@ -54,16 +61,23 @@ keep() {
     find "$group" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
     unshare --mount --pid --uts --ipc --net --fork "$NODE_HERE/room.sh" "$name" "$gpu" >>"$NODE_DIR/$name/console.log" 2>&1 &
     outer=$!
-    wait_for 20 test -s "/proc/$outer/task/$outer/children" || return 1
-    tr -d ' ' <"/proc/$outer/task/$outer/children" >"$NODE_DIR/$name/pid"
+    wait_for 20 child_of "$outer" || return 1
+    child_of "$outer" >"$NODE_DIR/$name/pid"
     wait_for 30 pid_of "$name" && plug "$name" "$number"
     status=0
     wait "$outer" || status=$?
-    # A node that reboots ends with SIGHUP, one whose power is cut with SIGKILL.
-    [ "$status" = 129 ] || [ "$status" = 137 ] || break
+    # A node that reboots ends with SIGHUP; `cut` leaves a word.
+    [ "$status" = 129 ] || [ -e "$NODE_DIR/$name/power" ] || break
+    rm -f "$NODE_DIR/$name/power"
     sleep 1
   done
   rm -f "$NODE_DIR/$name/pid"
+}
+
+# kept NAME: whether a keeper of the node runs.
+kept() {
+  local pid
+  pid=$(cat "$NODE_DIR/$1/keeper" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q "node.sh keep $1 "
 }
 
 up() {
@@ -88,10 +102,11 @@ up() {
   fi
   for gpu in "$@"; do
     number=$((number + 1)) name=spark$number
-    if pid_of "$name" >/dev/null; then continue; fi
+    if kept "$name"; then continue; fi
     mkdir -p "$NODE_DIR/$name"
     rm -f "$NODE_DIR/$name/pid"
-    setsid "$0" keep "$name" "$number" "$gpu" >"$NODE_DIR/$name/keeper.log" 2>&1 </dev/null &
+    setsid "$NODE_HERE/node.sh" keep "$name" "$number" "$gpu" >"$NODE_DIR/$name/keeper.log" 2>&1 </dev/null &
+    echo $! >"$NODE_DIR/$name/keeper"
   done
   for ((; number > 0; number--)); do
     wait_for 60 inside "spark$number" systemctl is-active ssh.service ||
@@ -118,6 +133,10 @@ down() {
 case ${1:-} in
   up | down) "$@" ;;
   keep) "$@" ;;
-  cut) kill -KILL "$(pid_of "${2:?node}")" ;;
+  cut)
+    pid=$(pid_of "${2:?node}") || die "$2 is not running."
+    touch "$NODE_DIR/$2/power"
+    kill -KILL "$pid"
+    ;;
   *) die 'node.sh up OUT GPU… | cut NAME | down' ;;
 esac

@@ -45,14 +45,12 @@ timed() {
 
 unpack() {
   local want
-  [ "$bundle" ] && [ -e "$bundle/root.tar.xz" ] || die "--bundle names no folder with root.tar.xz: bundle.sh makes one."
-  want=$(stat -c '%s %Y' "$bundle/root.tar.xz")
+  [ "$bundle" ] && [ -e "$bundle/root.tar.gz" ] || die "--bundle names no folder with root.tar.gz: bundle.sh makes one."
+  want=$(stat -c '%s %Y' "$bundle/root.tar.gz")
   [ "$(cat "$NODE_DIR/base.made-from" 2>/dev/null)" != "$want" ] || return 0
   rm -rf "$NODE_DIR/base"
   mkdir -p "$NODE_DIR/base"
-  # tar knows xz only where xz is installed, Python always does.
-  "$python" -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer, 1 << 20)' \
-    "$bundle/root.tar.xz" | tar -C "$NODE_DIR/base" --numeric-owner -xp
+  tar -C "$NODE_DIR/base" --numeric-owner -xzpf "$bundle/root.tar.gz"
   echo "$want" >"$NODE_DIR/base.made-from"
 }
 
