@@ -108,7 +108,7 @@ STEPS = {
         "title": "site.yml, first run", "status": "passed", "seconds": 150.2, "lines": ["[vLLM SM_121] a line"],
         "facts": {"playbook_s": 149.9, "changed": 22, "checks": {"unit": "pass", "markers": "pass", "moe": "warn"}},
     },
-    "role.auto": {"title": "Both routes | auto", "status": "failed", "seconds": 9, "facts": {}, "lines": [], "error": "no\nway"},
+    "role.auto": {"title": "Both routes | auto", "status": "failed", "seconds": 9, "error": "no\nway"},
     "tune.tune": {"title": "tune.yml", "status": "left"},
 }  # fmt: skip
 
@@ -121,7 +121,9 @@ def test_the_report_says_what_passed_failed_and_was_not_run(tmp_path: Path) -> N
     page = (tmp_path / "report.md").read_text()
     assert "**1 steps passed, 1 failed, 1 not run.**" in page
     assert "- container toolkit: a stand-in" in page
-    first = "| site.yml, first run | yes | 150.2 | playbook s: 149.9; changed: 22; 2 checks passed (moe: warn) |"
+    first = (
+        "| site.yml, first run | yes | 150.2 | playbook s: 149.9; changed: 22; 2 checks passed (moe: warn) |"
+    )
     assert first in page
     assert "| Both routes \\| auto | **no** | 9 | no way |" in page
     assert "| tune.yml | not run |  |  |" in page
@@ -135,7 +137,11 @@ def test_the_report_of_a_trial_without_a_failure_ends_with_0(tmp_path: Path) -> 
 
 def container(**more: Any) -> dict[str, Any]:
     """What Docker hands to a runtime."""
-    return {"process": {"env": ["PATH=/bin"]}, "linux": {"resources": {"devices": [{"allow": False}]}}, **more}
+    return {
+        "process": {"env": ["PATH=/bin"]},
+        "linux": {"resources": {"devices": [{"allow": False}]}},
+        **more,
+    }
 
 
 def test_the_stand_in_runtime_acts_on_gpus_only() -> None:
@@ -153,7 +159,9 @@ def test_the_stand_in_runtime_adds_device_permission_and_driver() -> None:
     assert spec["linux"]["devices"][0] | {"fileMode": 0} == {
         "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0, "uid": 0, "gid": 0,
     }  # fmt: skip
-    assert {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"} in spec["linux"]["resources"]["devices"]
+    assert {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"} in spec["linux"][
+        "resources"
+    ]["devices"]
     assert [mount["destination"] for mount in spec["mounts"]] == ["/usr/local/nvidia", "/usr/bin/nvidia-smi"]
     assert "LD_LIBRARY_PATH=/usr/local/nvidia/lib64" in spec["process"]["env"]
 

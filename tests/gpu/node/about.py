@@ -20,7 +20,11 @@ PACKAGES = ("torch", "triton", "transformers", "numpy", "safetensors")
 
 def gpus() -> list[str]:
     """Name, memory and driver of each GPU, as nvidia-smi says it."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader"]
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,memory.total,compute_cap,driver_version",
+        "--format=csv,noheader",
+    ]
     try:
         return subprocess.run(query, check=True, capture_output=True, text=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):

@@ -3,9 +3,9 @@
 
     gen_model.py DIR      prints {name: {"gib", "layers", "seconds"}}
 
-fp8-channel (MoE, a scale a channel), fp8-block (MoE, 128 x 128), bf16 (MoE) and dense (no experts, FP8 per channel), with
-the expert layer of Qwen3-Next-80B-A3B (512 x 512, hidden 2048, top-10), and the first one again as a hub's cache keeps it.
-Needs torch and safetensors; seconds on a GPU.
+fp8-channel (MoE, a scale a channel), fp8-block (MoE, 128 x 128), bf16 (MoE) and dense (no experts, FP8 per channel),
+with the expert layer of Qwen3-Next-80B-A3B (512 x 512, hidden 2048, top-10), and the first one again as a hub's cache
+keeps it. Needs torch and safetensors; seconds on a GPU.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class Weights:
         elif self.kind == "fp8-block":
             tiles = weight.view(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
             scale = tiles.abs().amax((1, 3), keepdim=True) / FP8_MAX
-            self.tensors[f"{name}.weight"] = (
-                (tiles / scale).view(rows, columns).to(torch.float8_e4m3fn).cpu()
-            )
+            self.tensors[f"{name}.weight"] = (tiles / scale).view(rows, columns).to(torch.float8_e4m3fn).cpu()
             self.tensors[f"{name}.weight_scale_inv"] = scale[:, 0, :, 0].contiguous().cpu()
         else:
             scale = weight.abs().amax(1, keepdim=True) / FP8_MAX
@@ -110,7 +108,8 @@ def settings(kind: str, folder: Path) -> None:
         }
     if kind == "dense":
         config.update(architectures=["Qwen3ForCausalLM"], model_type="qwen3")
-        for name in [name for name in config if "expert" in name or name.startswith(("moe", "mlp", "decoder", "norm_topk"))]:
+        of_experts = ("moe", "mlp", "decoder", "norm_topk", "num_experts")
+        for name in [name for name in config if name.startswith(of_experts)]:
             del config[name]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))

@@ -78,7 +78,9 @@ def take(folder: Path, into: Path) -> list[str]:
     into.mkdir(parents=True, exist_ok=True)
     known = into / LIST
     if known.exists() and json.loads(known.read_text(encoding="utf-8")) != listed:
-        raise PartsError(f"{folder} belongs to another bundle than {into}: empty {into}, or give the right parts.")
+        raise PartsError(
+            f"{folder} belongs to another bundle than {into}: empty {into}, or give the right parts."
+        )
     shutil.copyfile(folder / LIST, known)
     missing: list[str] = []
     for file in listed["contents"]["files"]:
@@ -122,7 +124,9 @@ def _join(file: dict[str, Any], parts: list[Path], into: Path) -> None:
         for part in parts:
             part.unlink()
         unfinished.unlink()
-        raise PartsError(f"{file['name']} is damaged (its parts do not give its sha256): send its parts again.")
+        raise PartsError(
+            f"{file['name']} is damaged (its parts do not give its sha256): send its parts again."
+        )
     unfinished.replace(into / file["name"])
     for part in parts:
         part.unlink()

@@ -50,7 +50,7 @@ touch "$root/etc/dgx-vllm-node-$name"
 if [ "$name" = operator ]; then
   devices
   bind "$given" /out
-  mkdir -p -m 0700 "$root/root/.ssh"
+  install -d -m 0700 "$root/root/.ssh"
   [ -e "$root/root/.ssh/id_ed25519" ] || chroot "$root" ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
 else
   devices "$given"
@@ -64,7 +64,7 @@ else
   bind "$dir/containerd" /var/lib/containerd
   bind "$NODE_DIR/models" "$NODE_MODELS" ro
   bind "$NODE_DIR/driver" /usr/local/nvidia ro
-  mkdir -p -m 0700 "$root/root/.ssh"
+  install -d -m 0700 "$root/root/.ssh"
   cp "$NODE_DIR/operator/upper/root/.ssh/id_ed25519.pub" "$root/root/.ssh/authorized_keys"
   chroot "$root" ssh-keygen -A >/dev/null
   [ -s "$root/etc/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"

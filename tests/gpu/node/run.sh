@@ -12,6 +12,7 @@
 # --only     one of: unpack models up machine base trial down; without it all but down
 # DIR gets results.json, report.md, and logs. Exit status: 0 every step passed, 1 one did not, 2 it could not run,
 # 124 steps are left for the next run.
+# shellcheck disable=SC2329  # the parts are called by their names
 . "$(dirname "$0")/lib.sh"
 
 out='' bundle='' python=python3 image='' toolkit='' limit=1500 gpus=1 only=''

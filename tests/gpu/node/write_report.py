@@ -89,22 +89,29 @@ def machine(about: dict[str, Any], toolkit: str) -> list[str]:
 def report(folder: Path) -> str:
     """The whole page."""
     steps: dict[str, dict[str, Any]] = read(folder / "results.json")
-    toolkit = (folder / "toolkit").read_text(encoding="utf-8").strip() if (folder / "toolkit").exists() else ""
-    times = {file.name: file.read_text(encoding="utf-8").strip() for file in sorted((folder / "times").glob("*"))}
+    toolkit = (
+        (folder / "toolkit").read_text(encoding="utf-8").strip() if (folder / "toolkit").exists() else ""
+    )
+    times = {
+        file.name: file.read_text(encoding="utf-8").strip() for file in sorted((folder / "times").glob("*"))
+    }
     count = {status: sum(step["status"] == status for step in steps.values()) for status in STATUS}
     lines = [
         "# The role on a real GPU",
         "",
-        "A node in namespaces of one machine (systemd as process 1, Docker, the GPU by CDI), and an operator with Ansible",
-        "who reaches it by ssh. The GPU is no GB10: `DGX_VLLM_ASSUME_CAPABILITY=12.1` makes the patch choose as on one.",
-        "The models have random weights. None of this says how fast a GB10 is. `tests/gpu/node/run.sh` made this page.",
+        "A node in namespaces of one machine (systemd as process 1, Docker, the GPU by CDI), and an operator with",
+        "Ansible who reaches it by ssh. The GPU is no GB10: `DGX_VLLM_ASSUME_CAPABILITY=12.1` makes the patch choose",
+        "as on one. The models have random weights. None of this says how fast a GB10 is. Made by",
+        "`tests/gpu/node/run.sh`.",
         "",
         f"**{count['passed']} steps passed, {count['failed']} failed, {count['left']} not run.**",
         "",
         *machine(read(folder / "machine.json"), toolkit),
     ]
     if times:
-        lines.append(f"- before the steps: {', '.join(f'{name} {seconds} s' for name, seconds in times.items())}")
+        lines.append(
+            f"- before the steps: {', '.join(f'{name} {seconds} s' for name, seconds in times.items())}"
+        )
     for part, title in PARTS.items():
         of_part = {name: step for name, step in steps.items() if name.partition(".")[0] == part}
         if of_part:

@@ -46,7 +46,9 @@ def prompt(number: int) -> str:
 @pytest.mark.step("The image by docker build, without the role", needs=60)
 def test_image(node: Node, step: Step) -> None:
     build_image(node)
-    step.facts["size_gb"] = round(int(node.sh("docker image inspect -f '{{.Size}}' dgx-vllm:latest")) / 1e9, 2)
+    step.facts["size_gb"] = round(
+        int(node.sh("docker image inspect -f '{{.Size}}' dgx-vllm:latest")) / 1e9, 2
+    )
 
 
 @pytest.mark.step("Eight servers at the same time", needs=200)
@@ -68,15 +70,25 @@ def test_start(node: Node, step: Step) -> None:
 def test_routes(node: Node, step: Step, kind: Kind) -> None:
     text = log(node, f"{kind.model}-patched")
     assert markers(log(node, f"{kind.model}-stock")) == [], "stock vLLM must not print a marker"
-    step.show(text, r"\[vLLM SM_121\]", "MoE backend", "MoE config", "Using configuration from", "Selected .*Kernel")
+    step.show(
+        text, r"\[vLLM SM_121\]", "MoE backend", "MoE config", "Using configuration from", "Selected .*Kernel"
+    )
     found = records(node, f"{kind.model}-patched")
     assert len(found) == 1, f"{len(found)} processes have a census"
     record = found[0]
     (OUT / f"record-{kind.model}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    step.facts["decisions"] = [f"{row['layer']}: {row['why']} {row['chosen']}".strip() for row in record["decisions"]]
-    step.facts["census"] = sorted({f"{row['layer']}: {', '.join(row['holds']) or row['method']}" for row in record["census"]})
-    step.facts["moe_configs"] = [f"{row['file']}: {row['found'] or 'not there'}" for row in record["moe_configs"]]
-    assert tuple(sorted({row["layer"] for row in record["decisions"] if row["why"] == "routed"})) == kind.routed
+    step.facts["decisions"] = [
+        f"{row['layer']}: {row['why']} {row['chosen']}".strip() for row in record["decisions"]
+    ]
+    step.facts["census"] = sorted(
+        {f"{row['layer']}: {', '.join(row['holds']) or row['method']}" for row in record["census"]}
+    )
+    step.facts["moe_configs"] = [
+        f"{row['file']}: {row['found'] or 'not there'}" for row in record["moe_configs"]
+    ]
+    assert (
+        tuple(sorted({row["layer"] for row in record["decisions"] if row["why"] == "routed"})) == kind.routed
+    )
     assert tuple(sorted(markers(text))) == kind.routed
     assert record["errors"] == []
     assert bool(record["moe_configs"]) == kind.has_experts

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,10 +48,15 @@ FILE = "E=512,N=512,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json"
 @pytest.mark.step("docker run … serve", needs=150)
 def test_docker_run(node: Node, step: Step) -> None:
     build_image(node)
-    # What a machine set up by NVIDIA's guide has: the runtime known to Docker. The stand-in needs it as the default one.
-    node.sh("nvidia-ctk runtime configure --runtime=docker --set-as-default 2>/dev/null; systemctl restart docker")
+    # What a machine set up by NVIDIA's guide has: the runtime in daemon.json. The stand-in needs it as the default.
+    node.sh(
+        "nvidia-ctk runtime configure --runtime=docker --set-as-default 2>/dev/null; systemctl restart docker"
+    )
     # The model comes from the hub's cache, in which random weights have its name.
-    node.sh("mkdir -p ~/.cache/huggingface; test -e ~/.cache/huggingface/hub || cp -a /var/lib/dgx-vllm-trial/models/hub ~/.cache/huggingface/")
+    node.sh(
+        f"mkdir -p ~/.cache/huggingface; test -e ~/.cache/huggingface/hub || "
+        f"cp -a {os.environ['TRIAL_MODELS']}/hub ~/.cache/huggingface/"
+    )
     node.sh("docker rm -f vllm-server >/dev/null 2>&1 || true")
     head, last = RUN[: RUN.index("  dgx-vllm:latest")], RUN[RUN.index("  dgx-vllm:latest") :]
     node.sh(head + ADDED + last)

@@ -49,7 +49,9 @@ def ran(step: Step, run: Run) -> None:
 
 @pytest.mark.step("The node: systemd, Docker, the GPU, nothing of the role", needs=20)
 def test_bare_node(node: Node, step: Step) -> None:
-    step.facts["docker"] = node.sh("docker info --format '{{.ServerVersion}}, {{.Driver}}, {{.CgroupDriver}}, cgroup {{.CgroupVersion}}'")
+    step.facts["docker"] = node.sh(
+        "docker info --format '{{.ServerVersion}}, {{.Driver}}, {{.CgroupDriver}}, cgroup {{.CgroupVersion}}'"
+    )
     step.facts["systemd"] = node.sh("systemctl --version | sed -n 1p")
     step.facts["gpu"] = node.sh("nvidia-smi -L | sed 's/ (UUID.*//'")
     step.facts["driver"] = node.sh("nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed -n 1p")
@@ -63,7 +65,9 @@ def test_first_run(operator: Operator, node: Node, step: Step, memory: dict[str,
     run = operator.succeed()
     ran(step, run)
     remember(memory, first=node.current)
-    step.show(node.log, r"\[vLLM SM_121\]", "Fp8 MoE backend", "MoE config", "Model loading took", "init engine")
+    step.show(
+        node.log, r"\[vLLM SM_121\]", "Fp8 MoE backend", "MoE config", "Model loading took", "init engine"
+    )
 
 
 @pytest.mark.step("site.yml, second run: nothing changes", needs=40)
@@ -175,14 +179,19 @@ def comes_back(operator: Operator, node: Node, step: Step, memory: dict[str, str
 
 
 @pytest.mark.step("A release that cannot start", needs=180)
-def test_release_that_cannot_start(operator: Operator, node: Node, step: Step, memory: dict[str, str]) -> None:
+def test_release_that_cannot_start(
+    operator: Operator, node: Node, step: Step, memory: dict[str, str]
+) -> None:
     comes_back(operator, node, step, memory, max_model_len=999999)
 
 
 @pytest.mark.step("A release that answers garbage", needs=180)
-def test_release_that_answers_garbage(operator: Operator, node: Node, step: Step, memory: dict[str, str]) -> None:
+def test_release_that_answers_garbage(
+    operator: Operator, node: Node, step: Step, memory: dict[str, str]
+) -> None:
     node.put("/var/tmp/garbage/vllm", (Path(__file__).parent / "garbage.py").read_text(encoding="utf-8"))
-    node.put("/var/tmp/garbage/Dockerfile", f'FROM {os.environ["TRIAL_BASE"]}\nCOPY vllm /garbage\nRUN cp /garbage "$(command -v vllm)" && chmod 0755 "$(command -v vllm)"\n')
+    place = 'RUN cp /garbage "$(command -v vllm)" && chmod 0755 "$(command -v vllm)"'
+    node.put("/var/tmp/garbage/Dockerfile", f"FROM {os.environ['TRIAL_BASE']}\nCOPY vllm /garbage\n{place}\n")
     node.sh(f"docker build -q --network none -t {GARBAGE} /var/tmp/garbage")
     comes_back(operator, node, step, memory, image_build_base=GARBAGE)
 

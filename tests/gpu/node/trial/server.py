@@ -28,9 +28,18 @@ def ask(node: Node, path: str, body: dict[str, Any] | None = None, port: int = 8
     return json.loads(done.stdout) if done.rc == 0 and done.stdout.strip() else None
 
 
-def complete(node: Node, tokens: int = 32, prompt: str = PROMPT, port: int = 8000, logprobs: int = 0) -> dict[str, Any]:
+def complete(
+    node: Node, tokens: int = 32, prompt: str = PROMPT, port: int = 8000, logprobs: int = 0
+) -> dict[str, Any]:
     """The first choice of a greedy completion of exactly `tokens` tokens."""
-    body = {"model": "toy", "prompt": prompt, "max_tokens": tokens, "min_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    body = {
+        "model": "toy",
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "min_tokens": tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
     answer = ask(node, "/v1/completions", {**body, **({"logprobs": logprobs} if logprobs else {})}, port)
     assert answer, f"port {port} completes nothing"
     assert answer["usage"]["completion_tokens"] == tokens
@@ -77,7 +86,8 @@ def failed(result: dict[str, Any]) -> list[str]:
 
 def records(node: Node, container: str = "dgx-vllm") -> list[dict[str, Any]]:
     """What the patch wrote down in each process of a container that loaded a model."""
-    script = "import glob, json; print(json.dumps([json.load(open(name)) for name in sorted(glob.glob('/tmp/dgx-vllm/record-*.json'))]))"
+    files = "sorted(glob.glob('/tmp/dgx-vllm/record-*.json'))"
+    script = f"import glob, json; print(json.dumps([json.load(open(name)) for name in {files}]))"
     text = node.sh(f"docker exec {container} python3 -c {shlex.quote(script)}")
     found: list[dict[str, Any]] = json.loads(text.splitlines()[-1])
     return [record for record in found if record.get("census") is not None]
@@ -97,7 +107,18 @@ def start(node: Node, name: str, port: int, image: str, model: str, *options: st
         "--served-model-name toy --max-model-len 4096 --max-num-seqs 16 --kv-cache-memory-bytes 536870912 --seed 0 "
         '--no-enable-prefix-caching --compilation-config {"cudagraph_capture_sizes":[1,2,4]}'
     )
-    words = ["docker", "run", "-d", "--name", name, "--network", "host", "--device", "nvidia.com/gpu=all", "--ipc=host"]
+    words = [
+        "docker",
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "host",
+        "--device",
+        "nvidia.com/gpu=all",
+        "--ipc=host",
+    ]
     words += ["-v", f"{os.environ['TRIAL_MODELS']}:/models:ro", *options]
     if image == os.environ["TRIAL_BASE"]:
         words += [image, "vllm", "serve", f"/models/{model}", "--host", "127.0.0.1", "--port", str(port)]
@@ -138,9 +159,13 @@ def build_image(node: Node) -> None:
     address = f"root@{os.environ['TRIAL_NET']}.11"
     node.sh("rm -rf /var/tmp/image")
     subprocess.run(
-        f"scp -q -r -o StrictHostKeyChecking=accept-new {source} {address}:/var/tmp/image", shell=True, check=True
+        f"scp -q -r -o StrictHostKeyChecking=accept-new {source} {address}:/var/tmp/image",
+        shell=True,
+        check=True,
     )
-    node.sh(f"docker build -q --build-arg BASE_IMAGE={os.environ['TRIAL_BASE']} -t dgx-vllm:latest /var/tmp/image")
+    node.sh(
+        f"docker build -q --build-arg BASE_IMAGE={os.environ['TRIAL_BASE']} -t dgx-vllm:latest /var/tmp/image"
+    )
 
 
 def describe_gpu(node: Node) -> None:

@@ -1,4 +1,4 @@
-"""A vLLM plugin for the trial: the GPU calls itself a GB10, so that the MoE config shipped for one is what vLLM loads."""
+"""A vLLM plugin for the trial: the GPU calls itself a GB10, so that vLLM loads the MoE config shipped for one."""
 
 
 def register() -> None:
