@@ -120,7 +120,7 @@ down() {
   for name in "$NODE_DIR"/spark*; do
     name=$(basename "$name")
     pid=$(pid_of "$name") || continue
-    inside "$name" systemctl poweroff --no-wall || kill -TERM "$pid"
+    inside "$name" systemctl poweroff --no-wall >/dev/null 2>&1 || kill -TERM "$pid"
     wait_for 90 sh -c "! kill -0 $pid" || kill -KILL "$pid"
   done
   if pid=$(pid_of operator); then kill "$pid"; fi

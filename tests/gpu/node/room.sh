@@ -37,7 +37,7 @@ devices() {
 # bind FROM TO [ro]: the same folder at another place, TO inside the new root.
 bind() {
   mkdir -p "$1" "$root$2"
-  mount --bind "$1" "$root$2"
+  mount --rbind "$1" "$root$2"
   [ -z "${3:-}" ] || mount -o remount,bind,ro "$root$2"
 }
 

@@ -9,7 +9,7 @@
 # --toolkit  a folder with NVIDIA's container toolkit as .deb packages; without it a stand-in takes its place
 # --limit    begin no step that would not end in this time (default 1500); another run goes on from there
 # --gpus     2: the pair as well, one GPU each (default 1)
-# --only     one of: unpack models up machine base trial down; without it all but down
+# --only     one of: unpack models up machine base trial report down; without it all but down
 # DIR gets results.json, report.md, and logs. Exit status: 0 every step passed, 1 one did not, 2 it could not run,
 # 124 steps are left for the next run.
 # shellcheck disable=SC2329  # the parts are called by their names
@@ -32,6 +32,8 @@ done
 mkdir -p "$out" "$NODE_DIR"
 out=$(realpath "$out")
 begun=$(date +%s)
+exec 9>"$NODE_DIR/lock"
+flock -n 9 || { say 'waiting for another run.sh to end'; flock 9; }
 
 # timed NAME COMMAND…: run it, and keep its seconds for the report.
 timed() {
@@ -64,7 +66,11 @@ up() {
   local gpu list=()
   for ((gpu = 0; gpu < gpus; gpu++)); do list+=("$gpu"); done
   mkdir -p "$NODE_DIR/models"
-  "$NODE_HERE/node.sh" up "$out" "${list[@]}"
+  if [ -e /dev/nvidiactl ] && [ ! -e /dev/nvidia-uvm ]; then
+    "$python" -c 'import torch; torch.cuda.init()' || die 'there is no /dev/nvidia-uvm: nvidia-modprobe -u -c 0 makes it.'
+  fi
+  # What goes on running must not hold the lock.
+  "$NODE_HERE/node.sh" up "$out" "${list[@]}" 9>&-
   for ((gpu = 1; gpu <= gpus; gpu++)); do install_toolkit "spark$gpu"; done
 }
 
@@ -120,7 +126,7 @@ trial() {
   left=$((limit - ($(date +%s) - begun)))
   # The operator works from a copy, so that the checkout may change meanwhile.
   inside operator rm -rf /root/project
-  tar -C "$NODE_PROJECT" --exclude=./.git --exclude=./.venv --exclude='./.whl' --exclude='./shared' --exclude='*_cache' -c . |
+  tar -C "$NODE_PROJECT" --exclude=./.git --exclude=./.venv --exclude='./.whl' --exclude=./shared --exclude='./.gpu*' --exclude='*_cache' -c . |
     inside operator sh -c 'mkdir -p /root/project && tar -C /root/project -x'
   # shellcheck disable=SC2016  # the shell in the room replaces it
   inside operator env TRIAL_OUT=/out TRIAL_LEFT="$left" TRIAL_NET="$NODE_NET" TRIAL_MODELS="$NODE_MODELS" TRIAL_BASE="$NODE_BASE" \
@@ -137,6 +143,7 @@ if [ "$only" ]; then
   case $only in
     down) "$NODE_HERE/node.sh" down ;;
     trial) trial "$@" ;;
+    report) "$python" "$NODE_HERE/write_report.py" "$out" ;;
     unpack | models | up | machine | base) timed "$only" "$only" ;;
     *) die "There is no part $only: see the head of run.sh." ;;
   esac

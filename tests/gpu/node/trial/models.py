@@ -27,6 +27,9 @@ class Kind:
     routed: tuple[str, ...]
     has_experts: bool = True
 
+    def __str__(self) -> str:
+        return self.model
+
 
 KINDS = [
     Kind("fp8-channel", ("linear", "moe")),
