@@ -77,8 +77,13 @@ up() {
 install_toolkit() {
   local name=$1
   if [ "$toolkit" ]; then
-    tar -C "$toolkit" -c . | inside "$name" sh -c 'mkdir -p /var/tmp/toolkit && tar -C /var/tmp/toolkit -x && dpkg -i /var/tmp/toolkit/*.deb' >/dev/null
-    echo "NVIDIA's packages" >"$out/toolkit"
+    if ! inside "$name" dpkg-query -W nvidia-container-toolkit >/dev/null 2>&1; then
+      # Docker looks for the hook behind --gpus when it starts.
+      tar -C "$toolkit" -c . | inside "$name" sh -c 'mkdir -p /var/tmp/toolkit && tar -C /var/tmp/toolkit -x &&
+        dpkg -i /var/tmp/toolkit/*.deb && rm -r /var/tmp/toolkit && systemctl restart docker.service' >/dev/null
+    fi
+    # shellcheck disable=SC2016  # dpkg-query replaces them
+    inside "$name" dpkg-query -W -f '${Package} ${Version} (${Description})\n' nvidia-container-toolkit >"$out/toolkit"
   else
     if inside "$name" test -e /usr/lib/dgx-vllm-stand-in/nvidia-ctk; then return; fi
     tar -C "$NODE_HERE/toolkit" -c . | inside "$name" sh -c 'mkdir -p /var/tmp/toolkit && tar -C /var/tmp/toolkit -x'

@@ -86,8 +86,10 @@ def failed(result: dict[str, Any]) -> list[str]:
 
 def records(node: Node, container: str = "dgx-vllm") -> list[dict[str, Any]]:
     """What the patch wrote down in each process of a container that loaded a model."""
-    files = "sorted(glob.glob('/tmp/dgx-vllm/record-*.json'))"
-    script = f"import glob, json; print(json.dumps([json.load(open(name)) for name in {files}]))"
+    script = (
+        "import glob, json, os; folder = os.environ.get('DGX_VLLM_RECORD_DIR') or '/tmp/dgx-vllm'; "
+        "print(json.dumps([json.load(open(name)) for name in sorted(glob.glob(folder + '/record-*.json'))]))"
+    )
     text = node.sh(f"docker exec {container} python3 -c {shlex.quote(script)}")
     found: list[dict[str, Any]] = json.loads(text.splitlines()[-1])
     return [record for record in found if record.get("census") is not None]
