@@ -102,11 +102,12 @@ machine() {
   for path in "$prefix" "$("$python" -c 'import sys; print(sys.base_prefix)')"; do
     [[ $path == /usr* ]] || paths+=("${path#/}")
   done
-  tar -C / --numeric-owner --exclude='etc/shadow*' --exclude='etc/gshadow*' --exclude=etc/ssh --exclude=etc/ssl/private \
+  # tar ends with 1 when a file changed while it was read: logs do.
+  { tar -C / --numeric-owner --exclude='etc/shadow*' --exclude='etc/gshadow*' --exclude=etc/ssh --exclude=etc/ssl/private \
     --exclude=usr/local/nvidia --exclude='usr/local/cuda*' --exclude=usr/share/doc --exclude=usr/share/man --exclude=usr/src \
     --exclude='usr/lib/firmware' --exclude='usr/lib/modules' --exclude="${NODE_DIR#/}" \
     --exclude='*/site-packages/jax*' --exclude='*/site-packages/cupy*' --exclude='*/site-packages/onnx*' \
-    --exclude='*/site-packages/tensor*' --exclude='*.a' --warning=no-file-changed -c "${paths[@]}" |
+    --exclude='*/site-packages/tensor*' --exclude='*.a' --warning=no-file-changed -c "${paths[@]}" || [ $? = 1 ]; } |
     inside spark1 docker import -c "ENV PATH=$prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" - machine >/dev/null
 }
 
