@@ -57,7 +57,9 @@ def test_bare_node(node: Node, step: Step) -> None:
     step.facts["driver"] = node.sh("nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed -n 1p")
     step.facts["toolkit"] = node.sh("nvidia-ctk --version | sed -n 1p")
     for place in ("/etc/dgx-vllm", "/var/lib/dgx-vllm"):
-        assert not node.host.file(place).exists, f"{place} is there: start with a node that the role has not seen"
+        assert not node.host.file(place).exists, (
+            f"{place} is there: start with a node that the role has not seen"
+        )
     (OUT / "bare.json").write_text(json.dumps(node.snapshot()), encoding="utf-8")
 
 
