@@ -160,7 +160,7 @@ timed models models
 timed up up
 [ "$image" ] || timed machine machine
 timed base base
-facts
+facts || say 'what this machine is could not be read'
 status=0
 trial "$@" || status=$?
 "$python" "$NODE_HERE/write_report.py" "$out" || status=$?
