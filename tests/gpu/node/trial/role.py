@@ -114,7 +114,7 @@ def test_completion(node: Node, step: Step, memory: dict[str, str]) -> None:
     step.facts["milliseconds"] = round((time.monotonic() - start) * 1000)
     step.facts["text"] = text
     assert text == complete(node)["text"]
-    assert len(set(text.split())) > 8, "the tokens of real weights differ from each other"
+    assert len(set(text.split())) > 4, "the tokens of real weights differ from each other"
     remember(memory, text=text)
 
 
