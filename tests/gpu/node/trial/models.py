@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 import pytest
 from conftest import OUT, Step
-from server import build_image, complete, describe_gpu, log, markers, records, start, wait_healthy
+from server import (
+    build_image,
+    complete,
+    describe_gpu,
+    log,
+    markers,
+    records,
+    routed,
+    start,
+    told,
+    wait_healthy,
+)
 
 from testlib.node import Node
 
@@ -86,18 +97,8 @@ def test_routes(node: Node, step: Step, kind: Kind) -> None:
     assert len(found) == 1, f"{len(found)} processes have a census"
     record = found[0]
     (OUT / f"record-{kind.model}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    step.facts["decisions"] = [
-        f"{row['layer']}: {row['why']} {row['chosen']}".strip() for row in record["decisions"]
-    ]
-    step.facts["census"] = sorted(
-        {f"{row['layer']}: {', '.join(row['holds']) or row['method']}" for row in record["census"]}
-    )
-    step.facts["moe_configs"] = [
-        f"{row['file']}: {row['found'] or 'not there'}" for row in record["moe_configs"]
-    ]
-    assert (
-        tuple(sorted({row["layer"] for row in record["decisions"] if row["why"] == "routed"})) == kind.routed
-    )
+    step.facts.update(told(record))
+    assert routed(record) == kind.routed
     assert tuple(sorted(markers(text))) == kind.routed
     assert record["errors"] == []
     assert bool(record["moe_configs"]) == kind.has_experts

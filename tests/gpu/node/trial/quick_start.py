@@ -102,7 +102,7 @@ def test_shipped_config(node: Node, step: Step) -> None:
     step.facts["healthy_s"] = wait_healthy(node, {"default": 8121, "shipped": 8122}, 200)
     step.show(log(node, "shipped"), "Using configuration from", "assume_gb10")
     asked = [row for record in records(node, "shipped") for row in record["moe_configs"]]
-    step.facts["moe_configs"] = [f"{row['file']}: {row['found']}" for row in asked]
+    step.facts["moe_configs"] = sorted({f"{row['file']}: {row['found']}" for row in asked})
     assert any(str(row["found"]).endswith(f"/{FILE}") for row in asked)
     assert f"/{FILE}" in log(node, "shipped")
     equal, apart = 0, []

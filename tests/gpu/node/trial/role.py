@@ -16,6 +16,8 @@ from server import (
     judged,
     markers,
     records,
+    routed,
+    told,
     verified,
 )
 
@@ -98,11 +100,8 @@ def test_verify(operator: Operator, node: Node, step: Step) -> None:
 def test_record(node: Node, step: Step) -> None:
     found = records(node)
     assert len(found) == 1, f"{len(found)} processes have a census"
-    routed = {row["layer"] for row in found[0]["decisions"] if row["why"] == "routed"}
-    step.facts["routed"] = sorted(routed)
-    step.facts["census"] = found[0]["census"]
-    step.facts["moe_configs"] = found[0]["moe_configs"]
-    assert routed == {"linear", "moe"}
+    step.facts.update(told(found[0]))
+    assert routed(found[0]) == ("linear", "moe")
     assert found[0]["errors"] == [] and found[0]["assumed"] is True
 
 

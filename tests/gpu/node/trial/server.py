@@ -95,6 +95,22 @@ def records(node: Node, container: str = "dgx-vllm") -> list[dict[str, Any]]:
     return [record for record in found if record.get("census") is not None]
 
 
+def told(record: dict[str, Any]) -> dict[str, list[str]]:
+    """A record in words: what was decided, what the layers hold, which MoE configs were asked for."""
+    return {
+        "decisions": [f"{row['layer']}: {row['why']} {row['chosen']}".strip() for row in record["decisions"]],
+        "census": sorted(
+            {f"{row['layer']}: {', '.join(row['holds']) or row['method']}" for row in record["census"]}
+        ),
+        "moe_configs": [f"{row['file']}: {row['found'] or 'not there'}" for row in record["moe_configs"]],
+    }
+
+
+def routed(record: dict[str, Any]) -> tuple[str, ...]:
+    """The kinds of layers for which a route was taken."""
+    return tuple(sorted({row["layer"] for row in record["decisions"] if row["why"] == "routed"}))
+
+
 def markers(log: str) -> list[str]:
     """The routes whose line is in a log."""
     return [route for route, text in ROUTES.items() if text in log]
