@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
 .DEFAULT_GOAL := help
-.PHONY: help setup venv testbed demo demo-down test test-all lint unit molecule gpu-test image-test lock clean-testbed clean
+.PHONY: help setup venv testbed demo demo-down test test-all lint unit molecule gpu-test gpu-bundle gpu-role image-test lock clean-testbed clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -42,6 +42,12 @@ molecule: setup  ## the scenario "default" only
 
 gpu-test: venv   ## proof on a machine with an NVIDIA GPU, its vLLM and PyTorch: make gpu-test OUT=DIR [WHEELS=DIR]
 	@tests/gpu/run.sh --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS))
+
+gpu-bundle: venv ## what gpu-role needs on a machine without network, made on a Debian machine as root: make gpu-bundle OUT=DIR
+	@tests/gpu/node/bundle.sh --out $(OUT)
+
+gpu-role:        ## the whole role on a real NVIDIA GPU, as root: make gpu-role OUT=DIR BUNDLE=DIR [PYTHON=…]
+	@tests/gpu/node/run.sh --out $(OUT) --bundle $(BUNDLE) $(if $(PYTHON),--python $(PYTHON))
 
 image-test: setup ## the image in wheel mode, really built and tried
 	@scripts/image-test
