@@ -7,6 +7,7 @@ from typing import Mapping, Pattern
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.record import Layers, Record, Records
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import arguments as serve_arguments
 
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "linear": ("VLLM_TEST_FORCE_FP8_MARLIN", "VLLM_BATCH_INVARIANT"),
@@ -35,9 +36,6 @@ _ROUTED: Mapping[str, Pattern[str]] = {
 }
 """What a route gives."""
 
-_KERNEL_CONFIG = re.compile(r"--kernel[-_]config[.= ](.*?)(?=\s--\w|$)")
-"""What --kernel-config sets, as JSON or by keys after a dot, up to the next option."""
-
 _MX = re.compile(r"mx", re.IGNORECASE)
 """MXFP8 experts have the same list of backends, and the patch leaves them alone."""
 
@@ -50,10 +48,10 @@ def explicit_choice(container: Container, kind: str) -> str:
     backend = container.option(name)
     if backend not in (None, "", "auto"):
         return f"{name} {backend}"
-    text = " ".join([*container.arguments, container.environment.get("VLLM_EXTRA_ARGS", "")])
-    for given in _KERNEL_CONFIG.findall(text):
-        if f"{kind}_backend" in given.replace("-", "_"):
-            return f"--kernel-config {given}"
+    config = serve_arguments.document(container.options, "--kernel-config") or {}
+    chosen = config.get(f"{kind}_backend")
+    if chosen not in (None, "", "auto"):
+        return f"--kernel-config with {kind}_backend {chosen}"
     if container.option("--config"):
         return f"--config {container.option('--config')}, which may set it"
     return next((name for name in ENVIRONMENT[kind] if name in container.environment), "")
