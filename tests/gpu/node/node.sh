@@ -72,6 +72,7 @@ keep() {
     sleep 1
   done
   rm -f "$NODE_DIR/$name/pid"
+  find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
 }
 
 # kept NAME: whether a keeper of the node runs.
