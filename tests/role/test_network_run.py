@@ -16,7 +16,9 @@ NAMES = ["enp1s0f0np0", "enP2p1s0f0np0"]
 OFF = {"arp_ignore": 0, "arp_announce": 0}
 
 
-def arp(place: Path, stage: str, ledger: dict[str, Any], *words: str, weak: bool = True) -> tuple[Stages, Run]:
+def arp(
+    place: Path, stage: str, ledger: dict[str, Any], *words: str, weak: bool = True
+) -> tuple[Stages, Run]:
     stages = Stages(place)
     stages.tool("sysctl", 'cp "$1" "$AT/applied"\n')
     read = {"arp": {"text": None, "live": dict.fromkeys(NAMES, OFF), "weak": NAMES if weak else []}}
