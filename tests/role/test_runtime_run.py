@@ -11,20 +11,30 @@ import pytest
 from helpers.releases import node, systemctl
 from helpers.stages import Stages
 
-TOOLKIT = {"nvidia-container-toolkit": "1.18.0-1"}
 OTHERS = [{"name": "lab", "restart": "no"}]
 
 
 def ran(
-    place: Path, cdi: dict[str, Any], docker: dict[str, Any], ledger: dict[str, Any], **common: Any
+    place: Path,
+    cdi: dict[str, Any],
+    docker: dict[str, Any],
+    ledger: dict[str, Any],
+    toolkit: str | None = "1.18.0-1",
+    **common: Any,
 ) -> list[str]:
-    """The commands that the stage called, on a node whose toolkit and Docker are installed."""
-    stages = Stages(place, "common/state")
+    """The commands that the stage called, on a node whose Docker is installed, and its toolkit unless it is None."""
+    stages = Stages(place, "common/state", "runtime/toolkit")
     stages.tool("nvidia-ctk")
     systemctl(stages, enabled=True)
     engine = {"installed": True, "running": True, "version": "28.3.0", "containers": [], **docker}
     daemon = {"exists": False, "error": None, "content": {}}
-    state = node(cdi=cdi, docker=engine, daemon_json=daemon, packages=TOOLKIT, ledger=ledger)
+    state = node(
+        cdi=cdi,
+        docker=engine,
+        daemon_json=daemon,
+        packages={"nvidia-container-toolkit": toolkit},
+        ledger=ledger,
+    )
     run = stages.run("runtime/main", {"one": state}, **common)
     assert run.rc == 0, run.failure("one")
     words = ("nvidia-ctk", "systemctl restart", "systemctl reload")
@@ -68,6 +78,17 @@ def test_docker_is_restarted_only_where_it_must_and_may(
 ) -> None:
     """S10: a container without a restart policy ends for good; a runtime is taken over without a restart."""
     calls = ran(tmp_path, FRESH, {"version": version, "containers": others}, {}, **given)
+    assert [call for call in calls if "docker.service" in call] == order
+
+
+@pytest.mark.parametrize(
+    ("version", "order"), [("24.0.7", ["systemctl restart docker.service"]), ("28.3.0", [])]
+)
+def test_docker_that_started_before_the_toolkit_came_must_look_again(
+    version: str, order: list[str], tmp_path: Path
+) -> None:
+    """--gpus works only in an engine that found the toolkit's hook when it started; CDI needs no restart."""
+    calls = ran(tmp_path, FRESH, {"version": version}, {}, toolkit=None)
     assert [call for call in calls if "docker.service" in call] == order
 
 
