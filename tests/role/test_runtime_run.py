@@ -26,7 +26,10 @@ def ran(
     stages = Stages(place, "common/state", "runtime/toolkit")
     stages.tool("nvidia-ctk")
     systemctl(stages, enabled=True)
-    engine = {"installed": True, "running": True, "version": "28.3.0", "containers": [], **docker}
+    engine = {
+        "installed": True, "running": True, "timed_out": False, "error": None, "version": "28.3.0",
+        "cgroup_driver": "cgroupfs", "containers": [], **docker,
+    }  # fmt: skip
     daemon = {"exists": False, "error": None, "content": {}}
     state = node(
         cdi=cdi,
