@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,20 @@ def test_docker_is_restarted_only_where_it_must_and_may(
     """S10: a container without a restart policy ends for good; a runtime is taken over without a restart."""
     calls = ran(tmp_path, FRESH, {"version": version, "containers": others}, {}, **given)
     assert [call for call in calls if "docker.service" in call] == order
+
+
+def test_the_memory_limit_of_an_earlier_version_goes_without_a_restart(tmp_path: Path) -> None:
+    """S10: the container has its own limit."""
+    stages = Stages(tmp_path)
+    systemctl(stages, enabled=True)
+    file = stages.node("one", "docker.service.d/dgx-vllm-memlock.conf")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    state = node(ledger={"fabric_files": [str(file), "/etc/modules-load.d/x.conf"]})
+    place = json.dumps({"__dgx_vllm_memlock_path": str(file)})
+    run = stages.run("fabric/memlock", {"one": state}, "-e", place)
+    assert run.rc == 0, run.failure("one")
+    assert not file.exists()
+    ledger = json.loads(stages.node("one", "lib/state/ledger.json").read_text(encoding="utf-8"))
+    assert ledger["fabric_files"] == ["/etc/modules-load.d/x.conf"]
+    assert [call for call in stages.calls if "docker" in call] == []

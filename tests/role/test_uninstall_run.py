@@ -47,6 +47,15 @@ def test_everything_of_the_role_goes(tmp_path: Path) -> None:
     assert [call for call in stages.calls if "docker" in call] == [f"docker image rm --force {OURS}"]
 
 
+def test_the_folders_of_needrestart_go_if_the_role_made_them(tmp_path: Path) -> None:
+    """S1: the deeper folder was made last, and is removed first."""
+    home = tmp_path / "nodes/one"
+    folders = [f"{home}/cache", f"{home}/models", f"{home}/needrestart", f"{home}/needrestart/conf.d"]
+    file = "needrestart/conf.d/dgx-vllm.conf"
+    uninstall(tmp_path, file, folders=folders, caches=[f"{home}/cache/{KEY}"], needrestart=f"{home}/{file}")
+    assert list(home.iterdir()) == []
+
+
 def test_what_others_put_there_stays(tmp_path: Path) -> None:
     home = tmp_path / "nodes/one"
     foreign = ["cache/pip/x", "models/hub/models--other--m/blobs/1"]

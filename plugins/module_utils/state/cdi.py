@@ -21,7 +21,9 @@ LIBRARIES = ("/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/li
 
 # As in roles/dgx_vllm/files/start.py, which runs on a node without these modules.
 _KIND = re.compile(r"""\bkind["']?\s*:\s*["']?nvidia\.com/gpu["']?\s*(?:[,}]|$)""", re.MULTILINE)
-_LIBRARY = re.compile(r"""(/[^\s"',:]+/lib(?:cuda|nvidia-ml)\.so\.(\d+\.[\d.]*\d))""")
+_LIBRARY = re.compile(
+    r"""\bhostPath["']?\s*:\s*["']?(/[^\s"',:]+/lib(?:cuda|nvidia-ml)\.so\.(\d+\.[\d.]*\d))"""
+)
 _DRIVER = re.compile(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)*)\s", re.MULTILINE)
 _SONAME = re.compile(r"libcuda\.so\.(\d+\.[\d.]*\d)$")
 

@@ -43,7 +43,9 @@ Run = Callable[[Sequence[str]], str]
 
 _KIND = re.compile(r"""\bkind["']?\s*:\s*["']?nvidia\.com/gpu["']?\s*(?:[,}]|$)""", re.MULTILINE)
 _ALL = re.compile(r"""\bname["']?\s*:\s*["']?all["']?\s*(?:[,}]|$)""", re.MULTILINE)
-_LIBRARY = re.compile(r"""(/[^\s"',:]+/lib(?:cuda|nvidia-ml)\.so\.(\d+\.[\d.]*\d))""")
+_LIBRARY = re.compile(
+    r"""\bhostPath["']?\s*:\s*["']?(/[^\s"',:]+/lib(?:cuda|nvidia-ml)\.so\.(\d+\.[\d.]*\d))"""
+)
 _DRIVER = re.compile(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)*)\s", re.MULTILINE)
 REFRESH = (
     "run systemctl restart nvidia-cdi-refresh.service, or with a toolkit before 1.18 "

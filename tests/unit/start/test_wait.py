@@ -88,6 +88,10 @@ def test_what_is_missing_has_a_sentence_and_a_remedy(
         lambda m: m.put("/var/run/cdi/nvidia.yaml", "kind: nvidia.com/gpu\ndevices:\n- name: all\n"),
         lambda m: m.put("/var/run/cdi/nvidia.json", '{"kind":"nvidia.com/gpu","devices":[{"name":"all"}]}'),
         lambda m: m.answers.update(docker=""),
+        lambda m: m.put(
+            "/var/run/cdi/nvidia.yaml",
+            specification().replace("containerPath: /usr/lib", "containerPath: /elsewhere/usr/lib"),
+        ),
     ],
 )
 def test_what_is_not_known_is_not_wrong(machine: Machine, change: Callable[[Machine], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from replica_watch.model import Unit
 
 from helpers.fake_world import AT_ONCE, World, phases
 
@@ -83,3 +84,27 @@ def test_a_node_without_a_link_waits_for_the_other_however_long_that_is_off(minu
     world.head.lacks_rails = False
     world.until_served(1200)
     assert "gave up" not in world.story()
+
+
+def test_systemd_that_is_slow_to_start_after_a_refusal_is_no_second_refusal() -> None:
+    """Between the order and the start, systemd still shows the run that refused."""
+    world = World(2)
+    world.until_served()
+    for node in world.nodes.values():
+        node.power_off(20)
+    world.worker.refuses = True
+    world.run(120)
+    refused, show, start = world.worker.show(), world.worker.show, world.worker.start
+    world.worker.refuses = False
+    slow: list[float] = []
+
+    def late_show() -> Unit:
+        return refused if slow and world.now - slow[-1] < 3 else show()
+
+    def late_start() -> None:
+        slow.append(world.now)
+        start()
+
+    world.worker.show, world.worker.start = late_show, late_start  # type: ignore[method-assign]
+    world.head.start()
+    assert world.until_served() < 2 * AT_ONCE

@@ -83,7 +83,7 @@ class Watch:
         if self._is_being_stopped(unit):
             self._stopped(unit, peers)
             return
-        if unit.refused and unit.run != self.report.run:
+        if unit.refused and unit.run not in (self.report.run, self._ended_run):
             self._refused(unit, peers)
             return
         if self._follow(now, unit, peers):

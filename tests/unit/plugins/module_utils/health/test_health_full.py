@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import examine
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Wanted
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi
 
 IMAGE = "sha256:" + "a" * 64
 
@@ -121,6 +122,51 @@ def test_a_unit_that_loads_has_not_failed(node: Any, vllm: Any) -> None:
     assert result["phase"] == "loading weights"
     assert result["progress"] == "Loading safetensors checkpoint shards: 40%"
     assert "40%" in result["summary"]
+
+
+def test_a_unit_that_waits_for_the_gpu_is_starting_and_says_what_for(node: Any, vllm: Any) -> None:
+    """B3: activating (start-pre), with no process of its own yet."""
+    begun = int((time.monotonic() - 40) * 1e6)
+    node.unit.update(
+        ActiveState="activating",
+        SubState="start-pre",
+        ExecMainStartTimestampMonotonic="0",
+        InactiveExitTimestampMonotonic=str(begun),
+    )
+    node.log = ["[dgx-vllm] waits for up to 300 s: /dev/nvidia-uvm is missing"]
+    vllm.behaviour.health = 503
+    result = probe(node, vllm)
+    assert (result["failed_unit"], result["ready"], result["phase"]) == (False, False, "starting")
+    assert result["progress"] == "waits for up to 300 s: /dev/nvidia-uvm is missing"
+    assert result["elapsed_s"] in (40, 41)
+
+
+def test_a_refused_start_is_told_in_the_words_of_the_unit(node: Any, vllm: Any) -> None:
+    """B5: systemd calls the unit inactive, with the result exec-condition."""
+    node.unit.update(ActiveState="inactive", SubState="dead", Result="exec-condition")
+    line = "[dgx-vllm] does not start: the machine died 2 times in a row while this release was starting. Try again."
+    node.journal = [{"MESSAGE": line, "_SYSTEMD_INVOCATION_ID": "run2"}]
+    result = probe(node, vllm)
+    assert result["failed_unit"]
+    assert "The unit does not start: the machine died 2 times in a row" in result["summary"]
+
+
+def test_a_driver_that_waits_for_a_reboot_is_a_warning(
+    node: Any, vllm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S6: the server goes on, and its next start would fail."""
+    versions = {"loaded": "580.95.05", "installed": "580.126.09"}
+    monkeypatch.setattr(cdi, "driver", lambda root: versions)
+    result = full(node, vllm)
+    assert result["healthy"]
+    assert statuses(result)["driver"] == "warn"
+    assert "warnings: driver" in result["summary"]
+
+
+def test_the_release_that_started_the_container_is_told(node: Any, vllm: Any) -> None:
+    assert full(node, vllm)["release"] == ""
+    node.container["Config"]["Labels"] = {"dgx-vllm.release": "r1"}
+    assert full(node, vllm)["release"] == "r1"
 
 
 def test_somebody_else_on_the_port_is_not_our_server(node: Any, vllm: Any) -> None:
