@@ -23,7 +23,7 @@ BOOT = 600.0
 
 def place(inventory: Path) -> tuple[str, str]:
     """The machine's name and the address of its forwarded ports."""
-    words = "msg={{ testbed_machine }} {{ ansible_host }}"
+    words = "msg={{ [testbed_machine, ansible_host] | join(' ') }}"
     done = subprocess.run(
         ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", words],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
