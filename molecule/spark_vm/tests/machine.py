@@ -14,7 +14,7 @@ from testlib.runs import environment
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SUDO = "sudo-word-for-tests"
-MODEL = "/srv/models/dense-bf16"
+MODEL = "dense-bf16"
 DELAY = "/etc/testbed/cdi-delay"
 SPECIFICATION = "/var/run/cdi/nvidia.yaml"
 BOOT = 600.0
