@@ -65,7 +65,7 @@ quiet() {
 vm_runs() {
   local pid
   pid=$(cat "$TESTBED_CACHE/machines/$1/pid" 2>/dev/null) || return 1
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "^qemu-system-x86_64 -name $1 "
+  { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q -- "^qemu-system-x86_64 -name $1 "
 }
 
 has_image() { dk image inspect "$1" >/dev/null 2>&1; }

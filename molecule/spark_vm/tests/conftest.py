@@ -10,6 +10,8 @@ from machine import SUDO, Machine, place
 from testlib.node import SECRETS, connect
 from testlib.runs import Operator
 
+pytest_plugins = ["testlib.fixtures"]
+
 
 @pytest.fixture(scope="session")
 def stranger(inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> Operator:

@@ -14,7 +14,7 @@ from testlib.runs import environment
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SUDO = "sudo-word-for-tests"
-MODEL = "/srv/models/dense-bf16"
+MODEL = "dense-bf16"
 DELAY = "/etc/testbed/cdi-delay"
 SPECIFICATION = "/var/run/cdi/nvidia.yaml"
 BOOT = 600.0
@@ -23,7 +23,7 @@ BOOT = 600.0
 
 def place(inventory: Path) -> tuple[str, str]:
     """The machine's name and the address of its forwarded ports."""
-    words = "msg={{ testbed_machine }} {{ ansible_host }}"
+    words = "msg={{ [testbed_machine, ansible_host] | join(' ') }}"
     done = subprocess.run(
         ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.debug", "-a", words],
         check=True, capture_output=True, text=True, env={**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},

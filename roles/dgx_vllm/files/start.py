@@ -132,6 +132,16 @@ def lacks_of_cdi(node: Node) -> Iterator[Lack]:
     folders = cdi_folders(node)
     name, text = cdi_specification(node, folders)
     if not name:
+        # Toolkit 1.19.0 orders its unit after multi-user.target, which waits for this start: without this, for ever.
+        node.run(
+            [
+                "systemctl",
+                "start",
+                "--no-block",
+                "--job-mode=ignore-dependencies",
+                "nvidia-cdi-refresh.service",
+            ]
+        )
         yield Lack(f"no CDI specification in {' or '.join(folders)} names nvidia.com/gpu=all", REFRESH)
         return
     libraries = dict(_LIBRARY.findall(text))

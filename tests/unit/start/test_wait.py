@@ -119,6 +119,18 @@ def test_the_device_is_made_if_it_can_be(machine: Machine) -> None:
     assert machine.calls == [UVM.split()]
 
 
+def test_the_specification_is_asked_for_without_waiting_for_the_boot_that_waits_for_it(
+    machine: Machine,
+) -> None:
+    """Toolkit 1.19.0 writes it after multi-user.target, which waits for the unit that waits for the specification."""
+    lacks(machine)
+    assert not [call for call in machine.calls if call[0] == "systemctl"]
+    machine.take("/var/run/cdi/nvidia.yaml")
+    lacks(machine)
+    asked = "systemctl start --no-block --job-mode=ignore-dependencies nvidia-cdi-refresh.service"
+    assert asked.split() in machine.calls
+
+
 def test_the_runtime_hook_needs_no_specification(machine: Machine) -> None:
     machine.take("/var/run/cdi/nvidia.yaml")
     machine.take("/dev/nvidia-uvm")
