@@ -107,7 +107,7 @@ machine() {
     --exclude=usr/local/nvidia --exclude='usr/local/cuda*' --exclude=usr/share/doc --exclude=usr/share/man --exclude=usr/src \
     --exclude='usr/lib/firmware' --exclude='usr/lib/modules' --exclude="${NODE_DIR#/}" \
     --exclude='*/site-packages/jax*' --exclude='*/site-packages/cupy*' --exclude='*/site-packages/onnx*' \
-    --exclude='*/site-packages/tensor*' --exclude='*.a' --warning=no-file-changed -c "${paths[@]}" || [ $? = 1 ]; } |
+    --exclude='*/site-packages/tensor*' --warning=no-file-changed -c "${paths[@]}" || [ $? = 1 ]; } |
     inside spark1 docker import -c "ENV PATH=$prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" - machine >/dev/null
 }
 
