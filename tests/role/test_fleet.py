@@ -7,10 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options, collect
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.checks import CHECKS
 
 from helpers import readers
 from helpers.ansible_run import LOCAL, ROOT, play
+from helpers.machine import Machine
 
 Fleet = dict[str, dict[str, Any]]
 
@@ -55,7 +57,8 @@ def test_tensor_parallelism_is_the_number_of_nodes(fleet: Fleet) -> None:
 
 
 def test_site_checks_the_fleet_and_changes_nothing(tmp_path: Path) -> None:
-    """The first play of site.yml as it is; this machine stands in for each node, so what it lacks is accepted."""
+    """The first play of site.yml as it is; this machine stands in for each node, so what it lacks is accepted,
+    and the adapter is a described one."""
     given = {
         **LOCAL,
         "dgx_vllm_api_key": "key-of-the-fleet",
@@ -65,6 +68,10 @@ def test_site_checks_the_fleet_and_changes_nothing(tmp_path: Path) -> None:
         "dgx_vllm_registry_username": "",
         "dgx_vllm_registry_password": "",
     }
+    adapter = Machine(tmp_path / "adapter")
+    adapter.port(0)
+    read = collect(Options(rails=2), adapter.root, adapter.runner)
+    given["__dgx_vllm_fabric_read"] = {"fabric": read}
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
     words = ("--check", "--tags", "only-what-always-runs", "-e", f"@{tmp_path}/given.json")
     run = play(ROOT / "site.yml", ROOT / "inventory/fleet.yml", *words, home=tmp_path / "home")

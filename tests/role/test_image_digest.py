@@ -74,7 +74,6 @@ def test_a_node_that_lies_about_the_image_has_no_say_over_a_pinned_one(
         hosts[host]["dgx_vllm_image"] = pinned
     run = deploy(registry, tmp_path, hosts, "0.33.0")
     assert run.rc == 0, [run.failure(host) for host in hosts]
-    assert registry.seen == []
     assert references(run) == dict.fromkeys(hosts, pinned)
 
 

@@ -100,7 +100,13 @@ def test_packages_and_repository_of_the_fabric(tmp_path: Path) -> None:
     asked = notes(
         tmp_path,
         "fabric/packages",
-        __dgx_vllm_node={"state": {"packages": {"iputils-ping": "1", "rdma-core": "1", "perftest": None}}},
+        __dgx_vllm_node={
+            "state": {
+                "arch": "aarch64",
+                "apt": [],
+                "packages": {"iputils-ping": "1", "rdma-core": "1", "perftest": None},
+            }
+        },
         __dgx_vllm_plan={"hosts": {"spark1": {"world_size": 2, "rails": []}}},
         dgx_vllm_fabric_packages=["rdma-core", "perftest"],
         dgx_vllm_fabric_repo_url="https://packages.example.com/doca",

@@ -23,7 +23,7 @@ def asked(run: Run) -> list[dict[str, Any]]:
 
 def stage(place: Path, state: dict[str, Any], **variables: Any) -> Run:
     stages = Stages(place, "common/owned_directory", "common/ledger", "common/state")
-    whole = {"image": {"present": True}, "ledger": {}, "other_models": [], **state}
+    whole = {"image": {"present": True, "id": "sha256:1"}, "ledger": {}, "other_models": [], **state}
     node = {
         "__dgx_vllm_node": {"state": whole},
         "__dgx_vllm_image_ref": "dgx-vllm:1",

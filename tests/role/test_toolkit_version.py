@@ -72,7 +72,11 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     stages = Stages(place / "role", "common/apt_repository")
     note = {"ansible.builtin.shell": f"echo {{{{ __dgx_vllm_packages | join(' ') }}}} >>{place}/specs"}
     stages.stub("common/packages", note)
-    run = stages.run("runtime/toolkit", {"spark1": {}}, dgx_vllm_toolkit_version=OLD)
+    run = stages.run(
+        "runtime/toolkit",
+        {"spark1": {"__dgx_vllm_node": {"state": {"arch": "aarch64", "apt": []}}}},
+        dgx_vllm_toolkit_version=OLD,
+    )
     assert run.rc == 0, run.failure("spark1")
     return (place / "specs").read_text().split()
 
