@@ -117,6 +117,13 @@ class Node:
         return inspected
 
     @property
+    def image_names(self) -> list[str]:
+        """The names of the image that the server's container runs; the container itself knows it by its ID."""
+        return self.sh(
+            f"docker image inspect -f '{{{{join .RepoTags \"\\n\"}}}}' {self.container['Image']}"
+        ).split()
+
+    @property
     def log(self) -> str:
         """The log of the server's container."""
         return self.sh(f"docker logs {CONTAINER} 2>&1")
