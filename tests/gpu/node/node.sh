@@ -53,12 +53,20 @@ child_of() {
     awk -v parent="$1" '$4 == parent && !found {print $1; found = 1} END {exit !found}'
 }
 
+# removed GROUP: remove a cgroup and those below; fails while one is busy.
+removed() {
+  find "$1" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  [ ! -e "$1" ]
+}
+
 # keep NAME NUMBER GPU: start the node, and start it again when it reboots or its power fails.
 keep() {
   local name=$1 number=$2 gpu=$3 outer status group=$NODE_CGROUP/dgx-vllm-$1
   while :; do
-    mkdir -p "$group"
-    find "$group" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
+    # A group in which the last systemd switched controllers on takes no process any more: it has to be another one.
+    [ ! -e "$group/cgroup.kill" ] || echo 1 >"$group/cgroup.kill"
+    wait_for 20 removed "$group"
+    mkdir "$group"
     unshare --mount --pid --uts --ipc --net --fork "$NODE_HERE/room.sh" "$name" "$gpu" >>"$NODE_DIR/$name/console.log" 2>&1 &
     outer=$!
     wait_for 20 child_of "$outer" || return 1
