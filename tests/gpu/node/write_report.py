@@ -100,7 +100,7 @@ def report(folder: Path) -> str:
         "# The role on a real GPU",
         "",
         "A node in namespaces of one machine (systemd as process 1, Docker, the GPU by CDI), and an operator with",
-        "Ansible who reaches it by ssh. The GPU is no GB10: `DGX_VLLM_ASSUME_CAPABILITY=12.1` makes the patch choose",
+        "Ansible who reaches it by ssh. The GPU is not a GB10: `DGX_VLLM_ASSUME_CAPABILITY=12.1` makes the patch choose",
         "as on one. The models have random weights. None of this says how fast a GB10 is. Made by",
         "`tests/gpu/node/run.sh`.",
         "",
