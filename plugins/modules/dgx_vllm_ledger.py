@@ -17,7 +17,11 @@ options:
   add:
     description: What to note. A list grows by what it lacks; any other value is replaced.
     type: dict
-    required: true
+    default: {}
+  remove:
+    description: What to take out again, by list.
+    type: dict
+    default: {}
   path:
     description: The ledger.
     type: path
@@ -56,7 +60,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "add": {"type": "dict", "required": True},
+            "add": {"type": "dict", "default": {}},
+            "remove": {"type": "dict", "default": {}},
             "path": {"type": "path", "default": "/var/lib/dgx-vllm/state/ledger.json"},
         },
         supports_check_mode=True,
@@ -64,7 +69,9 @@ def main() -> None:
     path = Path(module.params["path"])
     try:
         before = ledger.read(path)
-        after, changed = ledger.add(path, module.params["add"], write=not module.check_mode)
+        after, changed = ledger.add(
+            path, module.params["add"], write=not module.check_mode, gone=module.params["remove"]
+        )
     except ledger.LedgerError as error:
         module.fail_json(msg=str(error))
     diff = {

@@ -103,6 +103,11 @@ def test_the_memory_limit_of_an_earlier_version_goes_without_a_restart(tmp_path:
     file.parent.mkdir(parents=True)
     file.touch()
     state = node(ledger={"fabric_files": [str(file), "/etc/modules-load.d/x.conf"]})
+    noted = stages.node("one", "lib/state/ledger.json")
+    noted.parent.mkdir(parents=True)
+    noted.write_text(
+        json.dumps({"fabric_files": [str(file), "/etc/modules-load.d/x.conf"]}), encoding="utf-8"
+    )
     place = json.dumps({"__dgx_vllm_memlock_path": str(file)})
     run = stages.run("fabric/memlock", {"one": state}, "-e", place)
     assert run.rc == 0, run.failure("one")

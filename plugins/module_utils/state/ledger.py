@@ -34,14 +34,16 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def add(path: Path, news: Mapping[str, Any], write: bool) -> tuple[dict[str, Any], bool]:
-    """The ledger with `news`, and whether that is more than it had; with `write` the file has it, too.
+def add(
+    path: Path, news: Mapping[str, Any], write: bool, gone: Mapping[str, list[Any]] | None = None
+) -> tuple[dict[str, Any], bool]:
+    """The ledger with `news` and without `gone`, and whether it changed; with `write` the file has it, too.
 
-    Lists grow by what they lack, any other value is replaced. Two runs at once lose nothing: the file is read again
+    Lists grow by what they lack and lose what is gone, any other value is replaced. Two runs at once lose nothing: the file is read again
     under a lock. Raises LedgerError.
     """
     if not write:
-        return _merged(read(path), news)
+        return _merged(read(path), news, gone or {})
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = os.open(path.parent, os.O_RDONLY)
@@ -49,7 +51,7 @@ def add(path: Path, news: Mapping[str, Any], write: bool) -> tuple[dict[str, Any
         raise LedgerError(f"{path.parent} cannot be used: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        merged, changed = _merged(read(path), news)
+        merged, changed = _merged(read(path), news, gone or {})
         if changed:
             files.write(path, json.dumps(merged, indent=4, sort_keys=True) + "\n", 0o644)
     except OSError as error:
@@ -59,13 +61,18 @@ def add(path: Path, news: Mapping[str, Any], write: bool) -> tuple[dict[str, Any
     return merged, changed
 
 
-def _merged(known: dict[str, Any], news: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+def _merged(
+    known: dict[str, Any], news: Mapping[str, Any], gone: Mapping[str, list[Any]]
+) -> tuple[dict[str, Any], bool]:
     merged = dict(known)
     for name, value in news.items():
         before = known.get(name)
         if isinstance(value, list) and isinstance(before, list):
             value = before + [item for item in value if item not in before]
         merged[name] = value
+    for name, items in gone.items():
+        if name in merged:
+            merged[name] = [item for item in merged[name] if item not in items]
     return merged, merged != known
 
 

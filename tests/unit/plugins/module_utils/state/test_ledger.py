@@ -44,6 +44,13 @@ def test_lists_grow_and_values_are_replaced(path: Path) -> None:
     assert ledger.add(path, {"packages": ["a"]}, write=True) == (merged, False)
 
 
+def test_what_is_gone_leaves_its_list_and_nothing_else(path: Path) -> None:
+    ledger.add(path, {"files": ["a", "b"], "archive": "one"}, write=True)
+    merged, changed = ledger.add(path, {}, write=True, gone={"files": ["a"], "unknown": ["x"]})
+    assert (merged, changed) == ({"files": ["b"], "archive": "one"}, True)
+    assert ledger.add(path, {}, write=True, gone={"files": ["a"]}) == (merged, False)
+
+
 def test_check_mode_writes_nothing(path: Path) -> None:
     assert ledger.add(path, {"packages": ["a"]}, write=False) == ({"packages": ["a"]}, True)
     assert not path.parent.exists()
