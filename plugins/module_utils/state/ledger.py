@@ -39,8 +39,8 @@ def add(
 ) -> tuple[dict[str, Any], bool]:
     """The ledger with `news` and without `gone`, and whether it changed; with `write` the file has it, too.
 
-    Lists grow by what they lack and lose what is gone, any other value is replaced. Two runs at once lose nothing: the file is read again
-    under a lock. Raises LedgerError.
+    Lists grow by what they lack and lose what is gone, any other value is replaced. Two runs at once lose nothing: the
+    file is read again under a lock. Raises LedgerError.
     """
     if not write:
         return _merged(read(path), news, gone or {})
