@@ -10,9 +10,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 import time
 from typing import Any, Callable, NamedTuple, Union
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.deadline import within
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -56,36 +57,30 @@ def make_http(host: str, port: int, api_key: str = "") -> Http:
 
     def request(method: str, path: str, timeout: float, body: Body = None) -> Reply:
         connection = http.client.HTTPConnection(target, port, timeout=timeout)
-        answer: list[Reply] = []
         begun = time.monotonic()
 
-        def work() -> None:
-            try:
-                headers = {"Accept": "application/json", "Connection": "close"}
-                if api_key:
-                    headers["Authorization"] = f"Bearer {api_key}"
-                payload = None
-                if body is not None:
-                    upload = (
-                        body
-                        if isinstance(body, Upload)
-                        else Upload(json.dumps(body).encode(), "application/json")
-                    )
-                    payload, headers["Content-Type"] = upload
-                connection.request(method, path, payload, headers)
-                response = connection.getresponse()
-                text = response.read(MAX_BODY).decode("utf-8", "replace")
-                answer.append(Reply(response.status, text, time.monotonic() - begun, ""))
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                answer.append(Reply(0, "", time.monotonic() - begun, _reason(error, timeout)))
+        def ask() -> Reply:
+            headers = {"Accept": "application/json", "Connection": "close"}
+            if api_key:
+                headers["Authorization"] = f"Bearer {api_key}"
+            payload = None
+            if body is not None:
+                upload = (
+                    body
+                    if isinstance(body, Upload)
+                    else Upload(json.dumps(body).encode(), "application/json")
+                )
+                payload, headers["Content-Type"] = upload
+            connection.request(method, path, payload, headers)
+            response = connection.getresponse()
+            text = response.read(MAX_BODY).decode("utf-8", "replace")
+            return Reply(response.status, text, time.monotonic() - begun, "")
 
-        thread = threading.Thread(target=work, name="health-request", daemon=True)
-        thread.start()
-        thread.join(timeout)
-        if answer:
-            return answer[0]
-        _abort(connection)
-        return Reply(0, "", time.monotonic() - begun, f"no answer within {timeout:g} s")
+        try:
+            return within(timeout, ask)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            _abort(connection)
+            return Reply(0, "", time.monotonic() - begun, _reason(error, timeout))
 
     return request
 
