@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-CONFIGS = ("config.json", "params.json")
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import CONFIGS, named_by
+
 INDEXES = (
     "model.safetensors.index.json",
     "consolidated.safetensors.index.json",
@@ -35,7 +36,7 @@ def lacking(folder: Path) -> str:
     index = next((name for name in INDEXES if name in sizes), "")
     single = any(name.endswith(".safetensors") for name in weights)
     if index and not (single and index == INDEXES[-1]):
-        missing = [name for name in sorted(indexed(folder / index)) if sizes.get(name, 0) <= 0]
+        missing = [name for name in sorted(_indexed(folder / index)) if sizes.get(name, 0) <= 0]
         if missing:
             return f"lacks {missing[0]}, which {index} names ({len(missing)} missing)"
     return "" if any(sizes[name] > 0 for name in weights) else "has no weights"
@@ -66,11 +67,11 @@ def heads(folder: Path) -> int | None:
     return None
 
 
-def indexed(index: Path) -> set[str]:
+def _indexed(index: Path) -> set[str]:
     """The weight files that an index names."""
     try:
-        return {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return named_by(index.read_bytes()) or set()
+    except OSError:
         return set()
 
 
