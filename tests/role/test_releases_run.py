@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helpers.ansible_run import Run
 from helpers.releases import health, node, on_disk, plan, systemctl
 from helpers.stages import Stages
 
@@ -38,14 +39,7 @@ def test_a_server_of_another_release_is_not_accepted(tmp_path: Path) -> None:
     stages.stub("health", found)
     systemctl(stages, enabled=False)
     on_disk(stages, "one")
-    both = [
-        {"name": name, "ansible.builtin.include_tasks": f"{name}.yml"}
-        for name in ("verify", "assert_healthy")
-    ]
-    (stages.tasks / "both.yml").write_text(json.dumps(both), encoding="utf-8")
-    run = stages.run(
-        "both", {"one": node(release="r1", current="r2", previous=None)}, __dgx_vllm_plan=plan("one")
-    )
+    run = verified(stages, current="r2")
     assert pointers(stages, "one") == ("r2", "r1")
     assert run.failure("one").startswith(
         "one is served by release r2, and r1 is installed: an earlier run was"
@@ -57,14 +51,7 @@ def test_a_first_release_that_was_not_healthy_in_time_is_said_not_to_start_at_bo
     stages = Stages(tmp_path)
     stages.stub("health", health(False))
     on_disk(stages, "one")
-    both = [
-        {"name": name, "ansible.builtin.include_tasks": f"{name}.yml"}
-        for name in ("verify", "assert_healthy")
-    ]
-    (stages.tasks / "both.yml").write_text(json.dumps(both), encoding="utf-8")
-    run = stages.run(
-        "both", {"one": node(release="r1", current=None, previous=None)}, __dgx_vllm_plan=plan("one")
-    )
+    run = verified(stages, current=None)
     assert run.failure("one") == (
         "one: no token Until a run has found it healthy, a boot does not start this release: if it serves later, run "
         "site.yml with the tag verify."
@@ -114,3 +101,14 @@ def test_no_node_of_a_replica_restarts_where_one_has_nothing_to_return_to(tmp_pa
     sentence = "worker has no previous release (current: r2), so there is nothing to return to."
     assert messages == [sentence] * 2
     assert not [call for call in stages.calls if "activate" in call]
+
+
+def verified(stages: Stages, current: str | None) -> Run:
+    """verify and assert_healthy on a node with the release r1 installed."""
+    both = [
+        {"name": name, "ansible.builtin.include_tasks": f"{name}.yml"}
+        for name in ("verify", "assert_healthy")
+    ]
+    (stages.tasks / "both.yml").write_text(json.dumps(both), encoding="utf-8")
+    given = {"one": node(release="r1", current=current, previous=None)}
+    return stages.run("both", given, __dgx_vllm_plan=plan("one"))

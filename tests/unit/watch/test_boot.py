@@ -46,12 +46,7 @@ def test_without_a_boot_a_container_that_does_not_start_is_a_failure() -> None:
 
 def test_a_pair_waits_when_one_node_refuses_to_start() -> None:
     """B5: the machine of one node died twice while the server was starting; the other one does not wait in vain."""
-    world = World(2)
-    world.until_served()
-    for node in world.nodes.values():
-        node.power_off(20)
-    world.worker.refuses = True
-    world.run(120)
+    world = refusing()
     assert phases(world) == {"stopped"}
     assert [node.process for node in world.nodes.values()] == [None, None]
     reasons = {node.watch.report.reason for node in world.nodes.values() if node.watch}
@@ -61,12 +56,7 @@ def test_a_pair_waits_when_one_node_refuses_to_start() -> None:
 
 
 def test_a_start_by_hand_after_a_refusal_starts_the_pair() -> None:
-    world = World(2)
-    world.until_served()
-    for node in world.nodes.values():
-        node.power_off(20)
-    world.worker.refuses = True
-    world.run(120)
+    world = refusing()
     world.worker.refuses = False
     world.head.start()
     assert world.until_served() < 2 * AT_ONCE
@@ -88,12 +78,7 @@ def test_a_node_without_a_link_waits_for_the_other_however_long_that_is_off(minu
 
 def test_systemd_that_is_slow_to_start_after_a_refusal_is_no_second_refusal() -> None:
     """Between the order and the start, systemd still shows the run that refused."""
-    world = World(2)
-    world.until_served()
-    for node in world.nodes.values():
-        node.power_off(20)
-    world.worker.refuses = True
-    world.run(120)
+    world = refusing()
     refused, show, start = world.worker.show(), world.worker.show, world.worker.start
     world.worker.refuses = False
     slow: list[float] = []
@@ -108,3 +93,14 @@ def test_systemd_that_is_slow_to_start_after_a_refusal_is_no_second_refusal() ->
     world.worker.show, world.worker.start = late_show, late_start  # type: ignore[method-assign]
     world.head.start()
     assert world.until_served() < 2 * AT_ONCE
+
+
+def refusing() -> World:
+    """A pair after a power cut, whose worker refuses to start."""
+    world = World(2)
+    world.until_served()
+    for node in world.nodes.values():
+        node.power_off(20)
+    world.worker.refuses = True
+    world.run(120)
+    return world
