@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi
 
 from helpers.start import DRIVER, LIBRARY, NVRM, START, Machine, specification
 
@@ -167,3 +168,10 @@ def test_the_wait_ends_and_says_what_to_do(capsys: pytest.CaptureFixture[str]) -
 def test_nothing_is_said_if_nothing_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert waited(lambda _: []) == (True, 0)
     assert capsys.readouterr().out == ""
+
+
+def test_specifications_and_drivers_are_read_as_the_state_module_reads_them() -> None:
+    """The program stands alone on the node, so it has its own copy of these patterns."""
+    for name in ("_KIND", "_LIBRARY", "_DRIVER"):
+        assert getattr(START, name).pattern == getattr(cdi, name).pattern
+    assert START.CDI_FOLDERS == cdi.FOLDERS
