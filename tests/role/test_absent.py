@@ -13,7 +13,8 @@ from helpers.stages import Stages
 
 STATE: dict[str, Any] = {
     "image": {"present": True, "id": "sha256:" + "0f" * 32}, "model": {"present": True}, "ledger": {},
-    "docker": {"running": True},
+    "docker": {"installed": True, "running": True, "version": "28.5.2"},
+    "packages": {"nvidia-container-toolkit": "1.18.0-1"},
 }  # fmt: skip
 SHARED = {"dgx_vllm_model": "org/m", "dgx_vllm_preflight_accept": list(CHECKS), "dgx_vllm_report_dir": ""}
 STAGES = (

@@ -19,6 +19,8 @@ def state(**second: dict[str, Any]) -> dict[str, Any]:
     model = {"kind": "hub", "present": True, "commit": "a" * 40, "size_bytes": 1000}
     memory = {"total_bytes": 128 * 10**9, "available_bytes": 120 * 10**9}
     return {
+        "docker": {"installed": True, "version": "28.5.2"},
+        "packages": {"nvidia-container-toolkit": "1.18.0-1"},
         "memory": memory,
         "image": {**image, **second.get("image", {})},
         "model": {**model, **second.get("model", {})},
