@@ -62,7 +62,7 @@ def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:
 def addresses(row: Row, api: str, readers: Sequence[str]) -> str:
     """The lines of the watch's unit that let it talk to its replica, `readers` and the server alone.
 
-    `api` is where the server listens. If that is a name, nobody knows here what it stands for, and the unit says nothing.
+    `api` is where the server listens. A name could stand for any address, so with one the unit says nothing.
     """
     server = connect_host(api)
     try:
