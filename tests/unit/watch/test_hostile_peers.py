@@ -135,3 +135,24 @@ def test_a_server_that_drips_has_one_deadline_for_all() -> None:
 def test_a_sample_that_is_not_a_number_counts_as_nothing(value: str) -> None:
     lines = f'vllm:num_requests_running{{engine="0"}} {value}\nvllm:generation_tokens_total 5\n'
     assert (read_metrics(lines).running, read_metrics(lines).tokens) == (0.0, 5.0)
+
+
+def test_m14_a_name_that_is_looked_up_for_long_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends a look-up; its thread sends nothing when it comes back too late."""
+    looked_up, server = threading.Event(), socket.create_server(("127.0.0.1", 0))
+    real = socket.getaddrinfo
+
+    def slow_look_up(*given: Any, **more: Any) -> Any:
+        looked_up.wait(60)
+        return real("127.0.0.1", *given[1:], **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_look_up)
+    begin = time.monotonic()
+    with server:
+        assert request("spark1.example.com", server.getsockname()[1], "POST", "/", 0.2) == (0, "")
+        assert time.monotonic() - begin < 30
+        looked_up.set()
+        connection, _ = server.accept()
+        connection.settimeout(30)
+        assert connection.recv(1) == b""
+        connection.close()

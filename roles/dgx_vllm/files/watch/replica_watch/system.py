@@ -122,26 +122,41 @@ def exchange(
 ) -> Answer:
     """One HTTP request, from the address `source`, with one deadline of `timeout` seconds for all of it.
 
-    A peer or a server that sends a byte now and then keeps nobody waiting for longer.
+    A peer or a server that sends a byte now and then keeps nobody waiting for longer, and neither does a look-up.
     """
     connection = http.client.HTTPConnection(
         address, port, timeout=timeout, source_address=(source, 0) if source else None
     )
+    found: list[Answer] = []
     late = threading.Event()
-    over = threading.Timer(timeout, _abort, [connection, late])
-    over.daemon = True
-    over.start()
+
+    def work() -> None:
+        try:
+            connection.connect()
+            if late.is_set():
+                return
+            connection.request(method, path, payload, {"Connection": "close", **headers})
+            answer = connection.getresponse()
+            text = answer.read(limit).decode("utf-8", "replace")
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            found.append(Answer(answer.status, text, names))
+        except (OSError, http.client.HTTPException, ValueError):
+            return
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work, name="exchange", daemon=True)
     try:
-        connection.request(method, path, payload, {"Connection": "close", **headers})
-        answer = connection.getresponse()
-        text = answer.read(limit).decode("utf-8", "replace")
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return SILENCE if late.is_set() else Answer(answer.status, text, found)
-    except (OSError, http.client.HTTPException, ValueError):
+        thread.start()
+    except RuntimeError:
         return SILENCE
-    finally:
-        over.cancel()
-        connection.close()
+    thread.join(timeout)
+    if found:
+        return found[0]
+    late.set()
+    if connection.sock is not None:
+        shut(connection.sock)
+    return SILENCE
 
 
 def request(
@@ -154,12 +169,6 @@ def request(
         payload, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
     answer = exchange(address, port, method, path, timeout, payload=payload, headers=headers)
     return answer.status, answer.text
-
-
-def _abort(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    late.set()
-    if connection.sock is not None:
-        shut(connection.sock)
 
 
 def shut(connection: socket.socket) -> None:
