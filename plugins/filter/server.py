@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, watch
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import node as server
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.models import server_models
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
@@ -43,6 +43,11 @@ def tuner_command(settings: Mapping[str, Any], node: Mapping[str, Any], plan: bo
     return docker.tuner_command(settings, node, plan)
 
 
+def watch_addresses(row: Mapping[str, Any], api: str, readers: Sequence[str]) -> str:
+    """The lines of the watch's unit about the addresses that it may talk to."""
+    return watch.addresses(row, api, readers)
+
+
 def systemd_quote(argument: str) -> str:
     """`argument` as one word of an ExecStart= line (systemd.service(5), "Command lines")."""
     text = str(argument).replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")
@@ -62,4 +67,5 @@ class FilterModule:
             "server_models": server_models,
             "systemd_quote": systemd_quote,
             "tuner_command": tuner_command,
+            "watch_addresses": watch_addresses,
         }

@@ -215,6 +215,8 @@ state:
       description:
         - V(exists), V(active_state), V(enabled), V(unit_sha256) of the replica watch's unit.
         - V(release) is the release whose configuration it reads, null if there is none.
+        - V(secret) has the V(replica) that the node's secret is for and V(sha256), the digest of the secret itself.
+          Both are empty without a whole one that only root can read.
       type: dict
       returned: always
     container:

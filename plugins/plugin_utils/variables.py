@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,6 +90,7 @@ def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[s
     return [
         *_numbers(values),
         *_replica(values, row),
+        *_readers(values),
         *_model(values),
         *_image(values),
         *_arguments(values),
@@ -188,6 +190,17 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
                 yield f"dgx_vllm_{name} has {key}, which does not exist; write one of {', '.join(known)}."
             elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
                 yield f"dgx_vllm_{name}.{key} is {value!r}; set it to a number (rdma: true or false)."
+
+
+def _readers(values: Settings) -> Iterator[str]:
+    for reader in values["watch_readers"]:
+        try:
+            ipaddress.IPv4Network(reader)
+        except ValueError:
+            yield (
+                f"dgx_vllm_watch_readers has {reader!r}; write an IPv4 address or a whole network, as 192.0.2.7 or "
+                "192.0.2.0/28."
+            )
 
 
 def _model(values: Settings) -> Iterator[str]:

@@ -59,8 +59,10 @@ class Node:
         self.refuses = False
         self.lacks_rails = False
         self.begun = True
+        self.ordered = False
         self.docker_gives_up_at: Optional[float] = None
         self.watch_broken = False
+        self.secret = ""
         self.new_watch()
 
     def new_watch(self) -> None:
@@ -92,6 +94,7 @@ class Node:
         for host in self.settings.peers:
             peer = self.world.nodes[host]
             answers = peer.on and peer.watch is not None and self.world.joined(self.host, host)
+            answers = answers and peer.secret == self.secret
             found[host] = peer.watch.report if answers and peer.watch else None
         return found
 
@@ -108,14 +111,14 @@ class Node:
         if self.process is not None:
             return Unit("active", self.run, 0, 42)
         down = "inactive" if self.result in ("success", "exec-condition") else "failed"
-        return Unit(down, self.run, self.status, 0, self.result, begun=self.begun)
+        return Unit(down, self.run, self.status, 0, self.result, self.ordered, self.begun)
 
     def start(self) -> None:
         """`systemctl start`."""
         if self.process is None:
             self.runs += 1
             self.run = f"{self.host}-{self.runs}"
-            self.begun = not self.refuses
+            self.begun, self.ordered = not self.refuses, False
             if self.refuses:
                 self.status, self.result = 0, "exec-condition"
                 return
@@ -131,6 +134,7 @@ class Node:
         self.again = False
         if self.process is None:
             return
+        self.ordered = True
         if hard:
             self.ends(137, "exit-code")
         else:
@@ -157,6 +161,7 @@ class Node:
 
     def power_off(self, seconds: float) -> None:
         self.on, self.watch, self.process, self.stops_at, self.again = False, None, None, None, False
+        self.ordered = False
         self.back_at = self.world.now + seconds
 
     # The server's API
@@ -199,6 +204,9 @@ class Node:
         if self.crashes and self.process is not None and self.process.group is not None:
             self.crashes -= 1
             self.ends(1, "exit-code")
+        self.tick_watch()
+
+    def tick_watch(self) -> None:
         if self.watch is not None and not self.watch_broken:
             self.watch.tick()
 

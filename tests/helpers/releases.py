@@ -11,8 +11,15 @@ IMAGE = "sha256:" + "0f" * 32
 
 def plan(*members: str) -> dict[str, Any]:
     row = {"members": list(members), "world_size": len(members), "replica": "chat", "rails": []}
+    addresses = {name: f"198.51.100.{number}" for number, name in enumerate(members, 1)}
     hosts = {
-        name: {**row, "is_head": name == members[0], "peers": [one for one in members if one != name]}
+        name: {
+            **row,
+            "is_head": name == members[0],
+            "peers": [one for one in members if one != name],
+            "address": addresses[name],
+            "peer_addresses": {one: address for one, address in addresses.items() if one != name},
+        }
         for name in members
     }
     return {"hosts": hosts, "mistakes": []}

@@ -22,6 +22,7 @@ NODE: dict[str, Any] = {
     "tune_container": "dgx-vllm-tune",
     "tune_results": "/var/lib/dgx-vllm/tuning/m",
     "unit": "dgx-vllm.service",
+    "watch_secret": "/etc/dgx-vllm/watch.secret",
     "watch_state": "/var/lib/dgx-vllm/state/watch.json",
 }
 

@@ -24,6 +24,7 @@ KEPT = {
     "image": "{{ __dgx_vllm_image_run }}",
     "command": "{{ __dgx_vllm_server.command }}",
     "watch": "{{ __dgx_vllm_watch_text }}",
+    "watch_unit": "{{ '' if __dgx_vllm_standalone else __dgx_vllm_watch_unit_text }}",
     "build_tag": "{{ __dgx_vllm_build_tag }}",
     "tune": "{{ __dgx_vllm_tune_command }}",
 }

@@ -229,10 +229,42 @@ def test_a_node_of_a_replica_leaves_restarts_to_its_watch(rendered: Rendered, ca
     (peer,) = watch["peers"]
     assert {case, peer} <= set(REPLICAS)
     assert watch["limits"] == ({"stall": 240.0} if case.startswith("ray") else {})
+    assert watch["secret"] == "/etc/dgx-vllm/watch.secret"
+    allowed = {
+        watch["address"],
+        *watch["peers"].values(),
+        watch["engine"]["address"],
+        watch["api"]["address"],
+    }
+    assert readers.setting(one["watch_unit"], "IPAddressDeny") == ["any"]
+    (line,) = readers.setting(one["watch_unit"], "IPAddressAllow")
+    assert line.split()[0] == "localhost"
+    assert set(line.split()[1:]) == allowed
 
 
 def test_a_standalone_node_has_no_watch(rendered: Rendered) -> None:
     assert {rendered[case]["watch"] for case in STANDALONE} == {""}
+
+
+EXPOSURE = {"dgx-vllm-watch.service": 3.0, "dgx-vllm.service": 9.6}
+"""At most, of ten, as `systemd-analyze security` counts; the server's unit runs Docker's client."""
+
+
+@pytest.mark.parametrize("case", ["pair_head", "ray_worker"])
+def test_m18_the_units_have_few_rights(rendered: Rendered, case: str, tmp_path: Path) -> None:
+    tool = shutil.which("systemd-analyze")
+    if not tool:
+        pytest.skip("systemd-analyze is not installed")
+    for unit, text in (("dgx-vllm-watch.service", "watch_unit"), ("dgx-vllm.service", "unit")):
+        (tmp_path / unit).write_text(rendered[case][text], encoding="utf-8")
+        done = subprocess.run(
+            [tool, "security", "--offline=true", "--no-pager", str(tmp_path / unit)],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+        if found is None:
+            pytest.skip(f"systemd-analyze cannot work here: {done.stderr.strip()}")
+        assert float(found.group(1)) <= EXPOSURE[unit], done.stdout
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -42,12 +42,12 @@ def deployed(place: Path, *stubs: str) -> Stages:
 
 def test_a_node_that_is_standalone_now_has_no_watch(tmp_path: Path) -> None:
     stages = deployed(tmp_path)
-    for path in ("etc/watch.json", "lib/state/watch.json", "watch/code.py"):
+    for path in ("etc/watch.json", "etc/watch.secret", "lib/state/watch.json", "watch/code.py"):
         stages.node("one", path).parent.mkdir(parents=True, exist_ok=True)
         stages.node("one", path).touch()
     run = stages.run("both", {"one": node(exists=True, enabled=True)})
     assert run.rc == 0, run.failure("one")
-    for path in ("etc/watch.json", "lib/state/watch.json", "watch"):
+    for path in ("etc/watch.json", "etc/watch.secret", "lib/state/watch.json", "watch"):
         assert not stages.node("one", path).exists()
     calls = stages.calls
     assert calls.index("systemctl disable dgx-vllm-watch.service") < calls.index("one service/restart")

@@ -75,3 +75,22 @@ def test_the_watch_listens_only_on_the_fabric(node: Node) -> None:
     assert any(address.startswith("198.51.100.") for address in listening)
     assert "0.0.0.0" not in listening
     assert not any(address.startswith("10.203.") for address in listening)
+
+
+def test_the_nodes_share_a_secret_that_only_root_reads(head: Node, worker: Node) -> None:
+    files = [node.host.file("/etc/dgx-vllm/watch.secret") for node in (head, worker)]
+    assert {(file.user, file.mode) for file in files} == {("root", 0o600)}
+    (text,) = {file.content_string for file in files}
+    word = text.split()[1]
+    for node in (head, worker):
+        assert word not in node.sh("journalctl --no-pager -u dgx-vllm-watch; cat /etc/dgx-vllm/watch.json")
+
+
+def test_the_watches_know_each_other(node: Node) -> None:
+    assert "counts as silent" not in node.sh("journalctl --no-pager -u dgx-vllm-watch")
+
+
+def test_without_the_secret_a_watch_answers_nothing(head: Node, worker: Node) -> None:
+    ask = "curl -s -m 10 -w '%{http_code}' http://198.51.100.1:29590/status"
+    assert worker.sh(ask) == "403"
+    assert head.host.run(ask).stdout == "000", "the head itself asks from an address that nobody named"

@@ -80,6 +80,52 @@ def test_worker_container_killed(pair: Drilled) -> None:
         pair[1].sh("docker kill dgx-vllm")
 
 
+SLOW = """
+# Connections to a port, a byte a second each; one that is closed comes again.
+import socket, sys, time
+address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+connections = []
+while True:
+    kept = []
+    for connection in connections:
+        try:
+            connection.send(b"G")
+            kept.append(connection)
+        except OSError:
+            connection.close()
+    connections = kept
+    for _ in range(count - len(connections)):
+        try:
+            connections.append(socket.create_connection((address, port), 5))
+        except OSError:
+            break
+    time.sleep(1)
+"""
+
+
+@contextmanager
+def slow_connections(node: Node, address: str, count: int = 1000) -> Iterator[None]:
+    """`node` keeps opening connections to the watch at `address`."""
+    node.put("/run/testbed-slow.py", SLOW)
+    node.sh(
+        "systemd-run -q --collect --unit testbed-slow -p LimitNOFILE=4096"
+        f" python3 /run/testbed-slow.py {address} 29590 {count}"
+    )
+    try:
+        yield
+    finally:
+        node.sh("systemctl stop testbed-slow; rm -f /run/testbed-slow.py")
+
+
+def test_worker_killed_under_1000_slow_connections_to_each_watch(pair: Drilled) -> None:
+    head, worker, _ = pair
+    with slow_connections(worker, "198.51.100.1"), slow_connections(head, "198.51.100.2"):
+        time.sleep(10)
+        with recovery(*pair, "worker container killed under 1,000 slow connections to each watch"):
+            worker.sh("docker kill dgx-vllm")
+        assert worker.is_running("testbed-slow.service") and head.is_running("testbed-slow.service")
+
+
 def test_head_killed(pair: Drilled) -> None:
     with recovery(*pair, "head killed"):
         pair[0].sh("docker kill dgx-vllm")

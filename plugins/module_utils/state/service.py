@@ -75,14 +75,23 @@ def _release(folder: Path) -> dict[str, Any]:
 
 
 def watch(root: Path, runner: Runner, unit: str, config_dir: Path) -> dict[str, Any]:
-    """The replica watch's unit, and the release whose watch.json it reads."""
+    """The replica watch's unit, the release whose watch.json it reads, and which secret its node has."""
     shown = service(root, runner, unit)
     try:
         release = Path(os.readlink(config_dir / "watch.json")).parent.name
     except OSError:
         release = None
     keys = ("exists", "active_state", "enabled", "unit_sha256")
-    return {**{key: shown[key] for key in keys}, "release": release}
+    secret = _secret(config_dir / "watch.secret")
+    return {**{key: shown[key] for key in keys}, "release": release, "secret": secret}
+
+
+def _secret(path: Path) -> dict[str, str]:
+    """The replica that a secret is for and the digest of its word, which tells nothing of it; '' if it is not whole."""
+    words = read_text(path).split()
+    if len(words) != 2 or not re.fullmatch("[0-9a-f]{64}", words[1]) or _mode(path) != "0600":
+        return {"replica": "", "sha256": ""}
+    return {"replica": words[0], "sha256": hashlib.sha256(words[1].encode()).hexdigest()}
 
 
 def digest(path: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import connect_host
@@ -38,6 +40,8 @@ def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:
         "address": row["address"],
         "port": int(row["watch_port"]),
         "peers": dict(row["peer_addresses"]),
+        "readers": list(settings["dgx_vllm_watch_readers"]),
+        "secret": node["watch_secret"],
         "unit": node["unit"],
         "container": node["container"],
         "api": {
@@ -53,3 +57,17 @@ def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:
         "state": node["watch_state"],
         "limits": {name: float(value) for name, value in limits.items()},
     }
+
+
+def addresses(row: Row, api: str, readers: Sequence[str]) -> str:
+    """The lines of the watch's unit that let it talk to its replica, `readers` and the server alone.
+
+    `api` is where the server listens. A name could stand for any address, so with one the unit says nothing.
+    """
+    server = connect_host(api)
+    try:
+        ipaddress.ip_address(server)
+    except ValueError:
+        return f"# Any address: the server listens at the name {server}."
+    allowed = dict.fromkeys([row["address"], *row["peer_addresses"].values(), server, *readers])
+    return f"IPAddressDeny=any\nIPAddressAllow=localhost {' '.join(allowed)}"

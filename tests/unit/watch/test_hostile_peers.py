@@ -7,12 +7,15 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from replica_watch.model import Report
-from replica_watch.system import CONNECTIONS, HttpPeers, read_metrics, request, serve_status
+from replica_watch.port import ASKER, CONNECTIONS, MAC, NONCE, HttpPeers, Secret
+from replica_watch.system import read_metrics, request
+
+from helpers.watch_port import Port, secret_of
 
 GOOD = Report("spark2", 3, "up", "ready").as_json()
 
@@ -48,48 +51,62 @@ def text(**changes: Any) -> str:
         "{",
     ],
 )
-def test_an_answer_that_is_not_a_report_is_no_answer(answer: str) -> None:
+def test_an_answer_that_is_not_a_report_is_no_answer(answer: str, tmp_path: Path) -> None:
+    """Though it comes with the right MAC."""
     server = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=once, args=(server, answer.encode()), daemon=True).start()
+    threading.Thread(target=once, args=(server, answer, secret_of(tmp_path)), daemon=True).start()
     with server:
-        assert HttpPeers({"spark2": "127.0.0.1"}, server.getsockname()[1], 20.0)() == {"spark2": None}
+        peers = HttpPeers(
+            "spark1", {"spark2": "127.0.0.1"}, server.getsockname()[1], secret_of(tmp_path), print, "", 20.0
+        )
+        assert peers() == {"spark2": None}
 
 
 def test_a_phase_of_another_version_is_kept() -> None:
     assert Report.from_json({**GOOD, "phase": "resting", "more": 1}).phase == "resting"
 
 
-def once(server: socket.socket, body: bytes) -> None:
+def once(server: socket.socket, text: str, secret: Secret) -> None:
+    """Answers one question with a text and its MAC."""
     connection, _ = server.accept()
     with connection:
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        lines = connection.recv(4096).decode().splitlines()
+        given = {line.split(": ")[0].lower(): line.split(": ")[1] for line in lines[1:] if line}
+        assert secret.proves(given[MAC], "question", given[ASKER], "spark2", given[NONCE])
+        mac = secret.mac("answer", "spark2", given[NONCE], text)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text.encode())}\r\n{MAC}: {mac}\r\n\r\n"
+        connection.sendall(head.encode() + text.encode())
 
 
-@pytest.fixture()
-def status() -> Iterator[int]:
-    server = serve_status("127.0.0.1", 0, lambda: Report("spark2", 3, "up", "ready"))
-    yield int(server.server_address[1])
-    server.shutdown()
-    server.server_close()
-
-
-def test_slow_connections_do_not_pile_up(status: int) -> None:
-    slow = []
-    for _ in range(200):
-        connection = socket.create_connection(("127.0.0.1", status), 20)
+def slow(port: int, number: int) -> list[socket.socket]:
+    """Connections that have sent one byte of a question."""
+    found = []
+    for _ in range(number):
+        connection = socket.create_connection(("127.0.0.1", port), 20)
         connection.sendall(b"G")
-        slow.append(connection)
-    threads = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
-    assert len(threads) <= CONNECTIONS
-    for connection in slow:
+        found.append(connection)
+    return found
+
+
+def test_m4_slow_connections_do_not_pile_up_and_a_peer_is_answered(port: Port) -> None:
+    """The slow ones come from the address of a peer; its own question is newer than theirs."""
+    connections = []
+    for _ in range(20):
+        connections += slow(port.number, 50)
+        threads = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+        assert len(threads) <= 2 * CONNECTIONS
+        assert port.peers()() == {"spark2": port.report}
+    for connection in connections:
         connection.close()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if request("127.0.0.1", status, "GET", "/status", 5.0)[0] == 200:
-            return
-        time.sleep(0.2)
-    pytest.fail("the port did not answer any more")
+
+
+def test_m4_a_slow_connection_ends_after_its_time(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replica_watch.port.EXCHANGE", 0.3)
+    (connection,) = slow(port.number, 1)
+    begun = time.monotonic()
+    connection.settimeout(30)
+    assert connection.recv(1) == b""
+    assert time.monotonic() - begun < 4, "before the five seconds of a read"
 
 
 def test_a_server_that_drips_has_one_deadline_for_all() -> None:
@@ -118,3 +135,24 @@ def test_a_server_that_drips_has_one_deadline_for_all() -> None:
 def test_a_sample_that_is_not_a_number_counts_as_nothing(value: str) -> None:
     lines = f'vllm:num_requests_running{{engine="0"}} {value}\nvllm:generation_tokens_total 5\n'
     assert (read_metrics(lines).running, read_metrics(lines).tokens) == (0.0, 5.0)
+
+
+def test_m14_a_name_that_is_looked_up_for_long_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends a look-up; its thread sends nothing when it comes back too late."""
+    looked_up, server = threading.Event(), socket.create_server(("127.0.0.1", 0))
+    real = socket.getaddrinfo
+
+    def slow_look_up(*given: Any, **more: Any) -> Any:
+        looked_up.wait(60)
+        return real("127.0.0.1", *given[1:], **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_look_up)
+    begin = time.monotonic()
+    with server:
+        assert request("spark1.example.com", server.getsockname()[1], "POST", "/", 0.2) == (0, "")
+        assert time.monotonic() - begin < 30
+        looked_up.set()
+        connection, _ = server.accept()
+        connection.settimeout(30)
+        assert connection.recv(1) == b""
+        connection.close()

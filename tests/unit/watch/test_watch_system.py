@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,20 +17,16 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import
 from replica_watch.model import Metrics, Report, Settings, Unit
 from replica_watch.system import (
     HttpApi,
-    HttpPeers,
     Memory,
     SystemdUnits,
     is_answer,
     key_from,
     read_metrics,
-    request,
     run,
-    serve_status,
 )
 
 from helpers.server_inputs import NODE, settings
 
-WATCH = Path(__file__).resolve().parents[3] / "roles/dgx_vllm/files/watch"
 METRICS = """# TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{engine="0",model_name="m"} 2.0
 vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03
@@ -148,25 +140,6 @@ def test_metrics_without_ours() -> None:
     assert read_metrics("process_open_fds 9\n") == (read_metrics("")) == Metrics(0.0, 0.0, 0.0)
 
 
-def test_peers_are_asked_over_http() -> None:
-    report = Report("spark2", 3, "up", "ready", "r", "why", failures=[1.0])
-    status = serve_status("127.0.0.1", 0, lambda: report)
-    port = int(status.server_address[1])
-    try:
-        assert HttpPeers({"spark2": "127.0.0.1"}, port)() == {"spark2": report}
-        assert request("127.0.0.1", port, "GET", "/", 2)[0] == 404
-    finally:
-        status.shutdown()
-        status.server_close()
-    assert HttpPeers({"spark2": "127.0.0.1"}, port)() == {"spark2": None}
-
-
-def test_the_status_may_listen_on_an_address_that_comes_later() -> None:
-    status = serve_status("198.51.100.1", 0, lambda: Report("spark1"))
-    status.shutdown()
-    status.server_close()
-
-
 def test_memory_is_whole_private_and_forgiving(tmp_path: Path) -> None:
     memory = Memory(str(tmp_path / "state/watch.json"))
     assert memory.load() is None
@@ -229,44 +202,3 @@ def test_the_role_gives_only_limits_that_the_watch_knows() -> None:
     row = plan({"spark1": {}})["hosts"]["spark1"]
     with pytest.raises(ServerError, match="dgx_vllm_watch_limits has stal; known are peer_grace"):
         configuration(settings(watch_limits={"stal": 1}), row, NODE)
-
-
-def test_the_program_runs_and_answers(tmp_path: Path) -> None:
-    """The real process, with the role's own configuration, over a systemctl of two lines."""
-    fleet = {
-        host: {
-            "dgx_vllm_replica": "chat",
-            "dgx_vllm_tensor_parallel_size": 2,
-            "dgx_vllm_fabric_prefix": "198.51.100.0/24",
-        }
-        for host in ("spark1", "spark2")
-    }
-    given = settings(host="0.0.0.0", watch_limits={"stall": 60})
-    config = configuration(given, plan(fleet)["hosts"]["spark1"], NODE)
-    assert config["peers"] == {"spark2": "198.51.100.2"}
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
-        port = int(free.server_address[1])
-    config.update(address="127.0.0.1", peers={"spark2": "127.0.0.1"}, port=port, interval=0.1)
-    config.update(state=str(tmp_path / "watch.state"))
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    tool = tmp_path / "systemctl"
-    tool.write_text("#!/bin/sh\necho ActiveState=active\necho InvocationID=one\n", encoding="utf-8")
-    tool.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(WATCH)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "replica_watch", str(tmp_path / "config.json")],
-        env=environment, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        for _ in range(100):
-            status, text = request("127.0.0.1", port, "GET", "/status", 1)
-            if status == 200 and Report.from_json(json.loads(text)).phase == "starting":
-                break
-            time.sleep(0.1)
-        found = Report.from_json(json.loads(text))
-        assert (found.host, found.generation, found.run) == ("spark1", 1, "one")
-    finally:
-        process.terminate()
-        output = process.communicate(timeout=10)[0]
-    assert output.startswith("watches dgx-vllm.service as rank 0 with spark2")
-    assert "failed" not in output

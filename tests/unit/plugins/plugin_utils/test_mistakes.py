@@ -294,3 +294,14 @@ def test_folders_inside_each_other_are_refused(folders: dict[str, str], sentence
 )
 def test_folders_beside_each_other_are_taken(folders: dict[str, str]) -> None:
     assert judged(**folders) == []
+
+
+@pytest.mark.parametrize(
+    "reader", ["gateway", "192.0.2.1/24", "2001:db8::1", "", "192.0.2.1 0.0.0.0/0", "192.0.2"]
+)
+def test_m4_a_reader_of_the_watch_is_an_address(reader: str) -> None:
+    (sentence,) = judged(PAIR, tensor_parallel_size=2, replica="chat", watch_readers=["192.0.2.7", reader])
+    assert sentence == (
+        f"dgx_vllm_watch_readers has {reader!r}; write an IPv4 address or a whole network, as 192.0.2.7 or "
+        "192.0.2.0/28."
+    )

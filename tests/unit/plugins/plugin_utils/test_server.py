@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, vllm
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, vllm, watch
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import replica as topology
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.node import node_server
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
@@ -201,3 +201,19 @@ def test_what_another_machine_told_cannot_become_a_line_of_its_own(name: str, ba
     row = plan(hosts(1))["hosts"]["spark1"]
     with pytest.raises(ServerError, match="control character or a line break"):
         node_server(settings(model_revision="main"), row, [], {}, {**NODE, name: bad})
+
+
+def test_m4_the_watch_talks_to_its_replica_and_its_readers_alone() -> None:
+    row = plan(replica(2))["hosts"]["spark1"]
+    own, (peer,) = row["address"], row["peer_addresses"].values()
+    assert watch.addresses(row, "0.0.0.0", ["192.0.2.0/28"]).splitlines() == [
+        "IPAddressDeny=any",
+        f"IPAddressAllow=localhost {own} {peer} 127.0.0.1 192.0.2.0/28",
+    ]
+    assert watch.addresses(row, "[::]", []).endswith(f" {own} {peer} ::1")
+    assert watch.addresses(row, own, []).endswith(f"localhost {own} {peer}")
+
+
+def test_a_name_could_stand_for_any_address() -> None:
+    row = plan(replica(2))["hosts"]["spark1"]
+    assert watch.addresses(row, "spark1.example.com", []).startswith("# Any address: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,15 +13,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from replica_watch.model import Settings
-from replica_watch.system import HttpApi, HttpPeers, Memory, SystemdUnits, accepts, key_from, serve_status
+from replica_watch.port import SECRET_FILE, HttpPeers, Secret, serve_status
+from replica_watch.system import HttpApi, Memory, SystemdUnits, accepts, key_from
 from replica_watch.watch import Watch
 
 INTERVAL = 2.0
 
 
 def say(text: str) -> None:
-    """One line in the journal."""
-    print(text, flush=True)
+    """One line in the journal; a journal that takes none keeps the watch from nothing."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def alive() -> None:
@@ -30,11 +33,9 @@ def alive() -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(b"READY=1\nWATCHDOG=1", address)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.settimeout(2.0)
+        notify.sendto(b"READY=1\nWATCHDOG=1", address)
 
 
 def make(config: Mapping[str, Any]) -> Watch:
@@ -48,6 +49,9 @@ def make(config: Mapping[str, Any]) -> Watch:
     )
     api, engine = config["api"], config["engine"]
     memory = Memory(config["state"])
+    # The configuration of a release from before it had these two.
+    secret, readers = Secret(config.get("secret", SECRET_FILE), say), config.get("readers", [])
+    peers, port = config["peers"], int(config["port"])
     watch = Watch(
         settings,
         clock=time.monotonic,
@@ -55,19 +59,22 @@ def make(config: Mapping[str, Any]) -> Watch:
         uptime=time.monotonic,
         date=time.time,
         units=SystemdUnits(config["unit"], config["container"]),
-        peers=HttpPeers(config["peers"], int(config["port"])),
+        peers=HttpPeers(settings.host, peers, port, secret, say, source=config["address"]),
         api=HttpApi(api["address"], int(api["port"]), api["model"], key_from(api["env_file"])),
         head_listens=lambda: accepts(engine["address"], int(engine["port"])),
         say=say,
         save=memory.save,
         known=memory.load(),
     )
-    serve_status(config["address"], int(config["port"]), lambda: watch.report)
+    address = config["address"]
+    serve_status(settings.host, address, port, lambda: watch.report, peers, readers, secret, say)
     return watch
 
 
 def main(path: str) -> None:
     """Tick forever; an error in one tick is logged and does not end the watch."""
+    if "JOURNAL_STREAM" in os.environ:
+        os.set_blocking(sys.stdout.fileno(), False)
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     watch = make(config)

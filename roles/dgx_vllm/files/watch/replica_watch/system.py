@@ -1,8 +1,9 @@
-"""The real surroundings of a watch: systemd and Docker, the peers' watches, the server's API, its state file."""
+"""The real surroundings of a watch: systemd and Docker, the server's API, its state file."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import math
@@ -13,9 +14,10 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any, Callable, Optional
+from types import MappingProxyType
+from typing import Any, Callable, NamedTuple, Optional
 
 from replica_watch.model import UNKNOWN, Metrics, Report, Unit
 
@@ -28,11 +30,6 @@ PROPERTIES = (
 )  # fmt: skip
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})?\s+([0-9.eE+-]+)", re.MULTILINE)
 MAX_BODY = 4 * 1024 * 1024
-MAX_REPORT = 64 * 1024
-CONNECTIONS = 32
-"""A peer needs one; what comes beyond is closed unread."""
-EXCHANGE = 10.0
-"""Seconds that a peer has for its whole question and answer."""
 
 
 def run(argv: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -100,45 +97,84 @@ def _whole(text: str) -> int:
     return int(text) if text.lstrip("-").isdigit() else 0
 
 
-def request(
+class Answer(NamedTuple):
+    """An HTTP answer, the names of its headers in small letters; status 0 when no whole one came in time."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str]
+
+
+SILENCE = Answer(0, "", {})
+
+
+def exchange(
     address: str,
     port: int,
     method: str,
     path: str,
     timeout: float,
-    body: Any = None,
-    key: str = "",
+    *,
+    payload: Optional[bytes] = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
     limit: int = MAX_BODY,
-) -> tuple[int, str]:
-    """One HTTP request: (status, body), or (0, '') when no whole answer came within `timeout` seconds.
+    source: str = "",
+) -> Answer:
+    """One HTTP request, from the address `source`, with one deadline of `timeout` seconds for all of it.
 
-    A peer or a server that sends a byte now and then keeps nobody waiting for longer.
+    A peer or a server that sends a byte now and then keeps nobody waiting for longer, and neither does a look-up.
     """
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
-    headers = {"Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
+    connection = http.client.HTTPConnection(
+        address, port, timeout=timeout, source_address=(source, 0) if source else None
+    )
+    found: list[Answer] = []
+    late = threading.Event()
+
+    def work() -> None:
+        try:
+            connection.connect()
+            if late.is_set():
+                return
+            connection.request(method, path, payload, {"Connection": "close", **headers})
+            answer = connection.getresponse()
+            text = answer.read(limit).decode("utf-8", "replace")
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            found.append(Answer(answer.status, text, names))
+        except (OSError, http.client.HTTPException, ValueError):
+            return
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work, name="exchange", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return SILENCE
+    thread.join(timeout)
+    if found:
+        return found[0]
+    late.set()
+    if connection.sock is not None:
+        shut(connection.sock)
+    return SILENCE
+
+
+def request(
+    address: str, port: int, method: str, path: str, timeout: float, body: Any = None, key: str = ""
+) -> tuple[int, str]:
+    """One HTTP request to the server: (status, body), or (0, '') when no whole answer came in time."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     payload = None
     if body is not None:
         payload, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-    late = threading.Event()
-    over = threading.Timer(timeout, _abort, [connection, late])
-    over.daemon = True
-    over.start()
-    try:
-        connection.request(method, path, payload, headers)
-        answer = connection.getresponse()
-        text = answer.read(limit).decode("utf-8", "replace")
-        return (0, "") if late.is_set() else (answer.status, text)
-    except (OSError, http.client.HTTPException, ValueError):
-        return 0, ""
-    finally:
-        over.cancel()
-        connection.close()
+    answer = exchange(address, port, method, path, timeout, payload=payload, headers=headers)
+    return answer.status, answer.text
 
 
-def _abort(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    late.set()
-    if connection.sock is not None:
-        _shut(connection.sock)
+def shut(connection: socket.socket) -> None:
+    """End a connection that another thread waits for."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def accepts(address: str, port: int, timeout: float = 2.0) -> bool:
@@ -148,99 +184,6 @@ def accepts(address: str, port: int, timeout: float = 2.0) -> bool:
             return True
     except OSError:
         return False
-
-
-class HttpPeers:
-    """The reports of the peers' watches, asked all at once."""
-
-    def __init__(self, peers: Mapping[str, str], port: int, timeout: float = 2.0) -> None:
-        self._peers, self._port, self._timeout = dict(peers), port, timeout
-        self._pool = ThreadPoolExecutor(max_workers=max(1, len(self._peers)))
-
-    def _ask(self, host: str) -> Optional[Report]:
-        status, text = request(
-            self._peers[host], self._port, "GET", "/status", self._timeout, limit=MAX_REPORT
-        )
-        try:
-            report = Report.from_json(json.loads(text)) if status == 200 else None
-        except (ValueError, RecursionError):
-            return None
-        return report if report is not None and report.host == host else None
-
-    def __call__(self) -> Mapping[str, Optional[Report]]:
-        return dict(zip(self._peers, self._pool.map(self._ask, self._peers)))
-
-
-IP_FREEBIND = 15
-"""Of Linux' <linux/in.h>; Python has no name for it. The rail may get its address after the watch starts."""
-
-
-class StatusServer(ThreadingHTTPServer):
-    """Listens on an address that the machine does not have yet, or has lost with the cable.
-
-    Whoever can reach the port can ask; bounded in connections and in time, they cannot keep the watch from its work.
-    """
-
-    daemon_threads = True
-    request_queue_size = CONNECTIONS
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self._free = threading.BoundedSemaphore(CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, while one is free."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer within one deadline for everything."""
-        over = threading.Timer(EXCHANGE, _shut, [request])
-        over.daemon = True
-        over.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            over.cancel()
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that broke off does not belong in the journal."""
-
-    def server_bind(self) -> None:
-        """Bind without asking whether the address is there."""
-        self.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        super().server_bind()
-
-
-def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def serve_status(address: str, port: int, report: Callable[[], Report]) -> StatusServer:
-    """Answer the peers from a thread, so that a slow check of this node's server keeps nobody waiting."""
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5
-
-        def do_GET(self) -> None:
-            known = self.path == "/status"
-            body = json.dumps(report().as_json()).encode() if known else b""
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Requests of peers do not belong in the journal."""
-
-    server = StatusServer((address, port), Handler)
-    threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
-    return server
 
 
 class HttpApi:
@@ -334,10 +277,14 @@ def key_from(env_file: str) -> Callable[[], str]:
 
 
 class Memory:
-    """The report on disk, so that a watch that restarts, or a machine that boots, knows where it was."""
+    """The report on disk, so that a watch that restarts, or a machine that boots, knows where it was.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    `patience` in s: a disk that hangs keeps nobody waiting for longer, and gets the reports when it answers again.
+    """
+
+    def __init__(self, path: str, patience: float = 1.0) -> None:
+        self._path, self._patience = Path(path), patience
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
 
     def load(self) -> Optional[Report]:
         """What was saved; None when there is nothing that can be read."""
@@ -348,11 +295,18 @@ class Memory:
 
     def save(self, report: Report) -> None:
         """Write the report, completely or not at all, even when the power goes. Raises OSError."""
+        writing = self._writer.submit(self._write, json.dumps(report.as_json()))
+        try:
+            writing.result(self._patience)
+        except FutureTimeout:
+            raise OSError(errno.ETIMEDOUT, "the disk does not answer") from None
+
+    def _write(self, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(report.as_json(), file)
+            file.write(text)
             file.flush()
             os.fsync(handle)
         new.replace(self._path)

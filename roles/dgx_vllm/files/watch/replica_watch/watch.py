@@ -152,6 +152,8 @@ class Watch:
         if unit.up and unit.run != self.report.run:
             self.report.failures, self.report.restarts = [], []
             self._begun_by_others(now, unit, peers, "it was started")
+        elif unit.up:
+            self._units.stop(hard=False)
 
     def _while_held(self, now: float, unit: Unit, peers: Mapping[str, Optional[Report]]) -> None:
         if unit.up and unit.run != self.report.run:
@@ -176,8 +178,9 @@ class Watch:
         ]
         if not missing and not behind:
             self._say(f"starts generation {self.report.generation}")
-            self._running(now, "")
+            # Recorded afterwards: a watch that died between the two would take the old run's end for one of this run.
             self._units.start()
+            self._running(now, "")
         elif now - self._reminded > REMINDER:
             self._reminded = now
             what = f"{', '.join(missing)} to answer" if missing else f"{', '.join(behind)} to end the old run"
@@ -252,7 +255,11 @@ class Watch:
             self._say(f"generation {mine.generation} is ready after {now - self._began:.0f} s")
             self._remember()
         elif mine.phase == STARTING and now - self._began > self.settings.start_timeout:
-            self._fault(unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
+            # Only the head's watch knows whether it serves; one that is silent while the head accepts connections may
+            # be of another version.
+            unknown = self.settings.head in gone and self._head_listens()
+            if not unknown:
+                self._fault(unit, peers, f"not ready within {self.settings.start_timeout:.0f} s")
 
     # What is done about it
 
@@ -318,7 +325,10 @@ class Watch:
         self._hold_until = self._clock() + seconds
 
     def _end(self, phase: str, unit: Unit, hard: bool) -> None:
-        """End this node's run and remember which one it was."""
+        """End this node's run and remember which one it was.
+
+        Remembered before: a watch that died between the two would take its own order for an operator's.
+        """
         self.report.phase = ENDING if phase == HELD and not unit.down else phase
         self.report.run = unit.run
         self._ended_run = unit.run

@@ -100,7 +100,25 @@ def test_the_watch_and_the_release_that_it_reads(tmp_path, write, runner):
         "enabled": True,
         "unit_sha256": None,
         "release": "a",
+        "secret": {"replica": "", "sha256": ""},
     }
+
+
+def test_m4_the_secret_is_told_by_its_digest_if_only_root_reads_it(tmp_path, write, runner):
+    word = "0a" * 32
+    file = write("/etc/dgx-vllm/watch.secret", f"chat {word}\n")
+    none = {"replica": "", "sha256": ""}
+    for mode, text, expected in (
+        (0o600, f"chat {word}\n", {"replica": "chat", "sha256": sha256(word.encode()).hexdigest()}),
+        (0o644, f"chat {word}\n", none),
+        (0o600, "", none),
+        (0o600, "chat short\n", none),
+        (0o600, f"chat {word} more\n", none),
+        (0o600, "\0" * 70, none),
+    ):
+        file.write_text(text)
+        file.chmod(mode)
+        assert service.watch(tmp_path, runner, "w.service", file.parent)["secret"] == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [('{"a": 1}', {"a": 1}), ("[]", {}), ("{", {})])
