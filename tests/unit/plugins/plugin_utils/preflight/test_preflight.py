@@ -314,24 +314,6 @@ CASES = [
     ("exposure", {}, {"host": "spark1.lan"}, "warn", "spark1.lan"),
     ("exposure", {}, {"host": "::1"}, "pass", "::1"),
     ("exposure", {}, {"host": "localhost"}, "pass", "localhost"),
-    (
-        "isolation",
-        {},
-        {"container_extra_args": ["--label=a=b", "--device=/dev/infiniband"]},
-        "pass",
-        "complete",
-    ),
-    (
-        "isolation",
-        {},
-        {"container_extra_args": ["-v/:/host", "--pid", "host"]},
-        "fail",
-        "-v=/:/host, --pid=host",
-    ),
-    ("isolation", {}, {"container_extra_args": ["--ipc=host"], "accept": ["isolation"]}, "warn", "accepted"),
-    ("fabric_prefix", {}, {"rails": ["100.64.0.1/26", "169.254.1.1/24"]}, "pass", "own networks"),
-    ("fabric_prefix", {}, {"rails": ["10.0.0.1/26", "8.8.8.1/26"]}, "fail", "8.8.8.1/26"),
-    ("fabric_prefix", {}, {"rails": ["8.8.8.1/26"], "accept": ["fabric_prefix"]}, "warn", "8.8.8.1/26"),
 ]
 
 
@@ -403,14 +385,8 @@ def test_an_unknown_accepted_name_fails(node, settings):
 def test_a_node_that_cannot_be_checked_fails_closed(settings):
     rows = preflight({}, settings)
     assert len(rows) == len(CHECKS)
-    assert {one.check for one in rows if one.status != "fail"} <= {
-        "exposure",
-        "apt",
-        "desktop",
-        "heads",
-        "isolation",
-        "fabric_prefix",
-    }
+    judged = {"exposure", "apt", "desktop", "heads", "isolation", "fabric_prefix"}
+    assert {one.check for one in rows if one.status != "fail"} <= judged
 
 
 @pytest.mark.parametrize(
