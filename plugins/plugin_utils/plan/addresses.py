@@ -60,6 +60,8 @@ class Link(NamedTuple):
 
 
 LARGEST_PREFIX = 8
+_LARGEST_FLEET = 16
+"""Length of a prefix whose subnets hold 16,000 nodes: whoever needs more has mistyped an index."""
 _OWN = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -108,7 +110,7 @@ def _subnets(prefix: str, bits: int, hosts: int) -> list[ipaddress.IPv4Network]:
     length = network.prefixlen + bits
     if length > 30 or 2 ** (32 - length) - 2 < hosts:
         needed = 32 - bits - (hosts + 1).bit_length()
-        if needed < LARGEST_PREFIX:
+        if needed < _LARGEST_FLEET:
             raise AddressError(
                 f"node number {hosts - 1} has no room in any dgx_vllm_fabric_prefix; give it a dgx_vllm_fabric_index "
                 f"below {max(0, 2 ** (32 - length) - 2)}, which {network} has room for."
