@@ -39,7 +39,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "own_flag": ({"dgx_vllm_extra_args": ["--port=1"]}, ["dgx_vllm_extra_args has --port", "dgx_vllm_port"]),
     "privileged": ({"dgx_vllm_container_extra_args": ["--privileged"]}, ["--privileged"]),
     "key_line_break": ({"dgx_vllm_api_key": f"{SECRET}\nx"}, ["dgx_vllm_api_key has a line break"]),
-    "l7_empty_host": ({"dgx_vllm_host": None}, ["dgx_vllm_host"]),
+    "l7_empty_host": ({"dgx_vllm_host": None}, ["dgx_vllm_host has no value"]),
     "l7_model_is_a_number": ({"dgx_vllm_model": 7}, ["dgx_vllm_model is 7", "quotes"]),
     "l7_replica_is_a_number": ({"dgx_vllm_replica": 1}, ["dgx_vllm_replica is 1", "quotes"]),
     "l7_key_is_a_number": ({"dgx_vllm_api_key": 12345678}, ["dgx_vllm_api_key", "quotes"]),
