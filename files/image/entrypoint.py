@@ -30,10 +30,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import serve_arguments
+import setting_table
 
 OWN_VARIABLES = (
     "MODEL",
@@ -161,40 +162,28 @@ def drop_removed(
     return kept
 
 
-def _whole(low: int, high: int) -> Callable[[str], bool]:
-    return lambda text: text.isascii() and text.isdigit() and low <= int(text) <= high
-
-
-def _fraction(text: str) -> bool:
-    return bool(re.fullmatch(r"0?\.\d+|1(\.0*)?", text)) and float(text) > 0
-
-
 QUIET = "--disable-access-log-for-endpoints"
 NO_THINKING = '{"enable_thinking": false}'
 
-#: variable -> (flag, default, test, description of a valid value)
-VARIABLES: dict[str, tuple[str, str, Callable[[str], bool], str]] = {
-    "HOST": ("--host", "0.0.0.0", lambda t: bool(re.fullmatch(r"[\w.:%-]+", t)), "an address or host name"),
-    "PORT": ("--port", "8000", _whole(1, 65535), "a port from 1 to 65535"),
-    "TENSOR_PARALLEL_SIZE": ("--tensor-parallel-size", "1", _whole(1, 1024), "a whole number from 1"),
-    "MAX_MODEL_LEN": (
-        "--max-model-len",
-        "",
-        lambda t: bool(re.fullmatch(r"[1-9]\d*[kKmM]?|auto|-1", t)),
-        "a number of tokens such as 32768 or 32k, or auto",
-    ),
-    "GPU_MEMORY_UTIL": (
-        "--gpu-memory-utilization",
-        "0.8",
-        _fraction,
-        "a fraction above 0 and up to 1, such as 0.8",
-    ),
-    "MAX_NUM_SEQS": ("--max-num-seqs", "", _whole(1, 1_000_000), "a whole number from 1"),
-    "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", _whole(0, 86400), "a number of seconds"),
+#: variable -> (flag, default, what it may hold)
+VARIABLES: dict[str, tuple[str, str, setting_table.Kind]] = {
+    "HOST": ("--host", "0.0.0.0", setting_table.HOST),
+    "PORT": ("--port", "8000", setting_table.PORT),
+    "TENSOR_PARALLEL_SIZE": ("--tensor-parallel-size", "1", setting_table.PARTS),
+    "MAX_MODEL_LEN": ("--max-model-len", "", setting_table.TOKENS),
+    "GPU_MEMORY_UTIL": ("--gpu-memory-utilization", "0.8", setting_table.SHARE),
+    "MAX_NUM_SEQS": ("--max-num-seqs", "", setting_table.SEQUENCES),
+    "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", setting_table.GRACE),
 }
 
 #: Ignored where this vLLM does not have the option.
 OPTIONAL = ("SHUTDOWN_TIMEOUT",)
+
+
+def _refuse(name: str, kind: setting_table.Kind, value: str) -> None:
+    problem = setting_table.read_wrong(name, kind, value) if value else ""
+    if problem:
+        raise Refused(problem)
 
 
 def serve_command(
@@ -218,11 +207,11 @@ def serve_command(
         raise Refused(
             "MODEL is not set: set it with -e MODEL=<Hugging Face id or directory in the container>."
         )
+    _refuse("MODEL", setting_table.MODEL, model)
     command = ["vllm", "serve", *([model] if model and "--model" not in flags else [])]
-    for name, (flag, default, is_valid, expected) in VARIABLES.items():
+    for name, (flag, default, kind) in VARIABLES.items():
         value = env.get(name, "").strip()
-        if value and not is_valid(value):
-            raise Refused(f"{name}={value!r} is not {expected}.")
+        _refuse(name, kind, value)
         if flag in flags or (name in OPTIONAL and not known.knows(flag)):
             continue
         if value or (default and flag not in file):
@@ -285,8 +274,7 @@ def prepare_environment(env: MutableMapping[str, str]) -> None:
         routes.append(value)
     assumed = env.get("DGX_VLLM_ASSUME_CAPABILITY", "").strip()
     if assumed:
-        if not re.fullmatch(r"\d+\.\d+", assumed):
-            raise Refused(f"DGX_VLLM_ASSUME_CAPABILITY={assumed!r} is not a capability: write it as 12.1.")
+        _refuse("DGX_VLLM_ASSUME_CAPABILITY", setting_table.CAPABILITY, assumed)
         routes.append(f"assumed-{assumed}")
     if routes != list(SWITCHES.values()):
         root = env.get("VLLM_CACHE_ROOT") or str(Path(env.get("HOME", "/root")) / ".cache" / "vllm")

@@ -5,25 +5,18 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import extra_arguments
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import container_arguments, extra_arguments
 
 Settings = Mapping[str, Any]
 
 Specs = Mapping[str, Mapping[str, Any]]
-"""The options of argument_specs.yml: name -> its `type` and more."""
-
-POSITIVE = (
-    "model_download_timeout", "model_stall_timeout", "image_timeout", "restart_window", "restart_delay", "stop_timeout",
-    "container_pids_limit", "container_nofile", "health_timeout", "health_interval", "completion_timeout",
-    "tune_budget",
-)  # fmt: skip
-NOT_NEGATIVE = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "restart_limit")
+"""The options of argument_specs.yml, by name."""
 
 OWN_ENVIRONMENT = {
     "MODEL": "model",
@@ -34,6 +27,8 @@ OWN_ENVIRONMENT = {
     "TENSOR_PARALLEL_SIZE": "tensor_parallel_size",
     "MAX_MODEL_LEN": "max_model_len",
     "MAX_NUM_SEQS": "max_num_seqs",
+    "SHUTDOWN_TIMEOUT": "stop_timeout",
+    "RAY_START": "executor",
     "GPU_MEMORY_UTIL": "gpu_memory_utilization",
     "VLLM_EXTRA_ARGS": "extra_args",
     "VLLM_TUNED_CONFIG_FOLDER": "tuned_config_dir",
@@ -59,8 +54,10 @@ OWN_FOLDERS = (
     "/etc/dgx-vllm", "/var/lib/dgx-vllm/cache", "/var/lib/dgx-vllm/build", "/var/lib/dgx-vllm/state",
     "/var/lib/dgx-vllm/tuning",
 )  # fmt: skip
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})")
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+IMAGE_WITH_VERSION = re.compile(r".+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})", re.ASCII)
+LONGEST_ARGUMENTS = 60000
+"""Characters of all extra arguments together: Docker reads at most 64 KiB of a line of an environment file."""
 
 
 def unknown_variables(names: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -80,15 +77,23 @@ def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[s
     `settings` maps every public variable (with its `dgx_vllm_` prefix) to its value, `row` is the host's row of the
     plan. No sentence repeats the value of a secret.
     """
-    wrong_types = [*_types(settings, specs)]
-    if wrong_types:
-        return wrong_types
-    values = {name.removeprefix("dgx_vllm_"): value for name, value in settings.items()}
-    unwritable = [*_line_breaks(values), *_folders(values)]
-    if unwritable or values["state"] == "absent":
-        return unwritable
+    wrong = [
+        sentence
+        for name, spec in specs.items()
+        for sentence in table.wrong(
+            name,
+            table.TABLE[name.removeprefix("dgx_vllm_")],
+            settings.get(name),
+            secret=bool(spec.get("no_log")),
+        )
+    ]
+    if wrong:
+        return list(dict.fromkeys(wrong))
+    values = {name.removeprefix("dgx_vllm_"): table.plain(settings[name]) for name in specs}
+    folders = [*_folders(values)]
+    if folders or values["state"] == "absent":
+        return folders
     return [
-        *_numbers(values),
         *_replica(values, row),
         *_readers(values),
         *_model(values),
@@ -98,29 +103,7 @@ def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[s
     ]
 
 
-def _types(settings: Settings, specs: Specs) -> Iterator[str]:
-    """Lists and dictionaries written as text, which Ansible's own validation would split and let pass."""
-    for name, spec in specs.items():
-        if spec["type"] == "list" and not isinstance(settings[name], list):
-            yield f'{name} must be a list; write it as ["…"] or one item per line.'
-        elif spec["type"] == "dict" and not isinstance(settings[name], Mapping):
-            yield f"{name} must be a dictionary; write it as NAME: value, one per line."
-
-
-def _line_breaks(values: Settings) -> Iterator[str]:
-    tables = ("extra_env", "model_environment")
-    named = {f"{table}.{key}": value for table in tables for key, value in values[table].items()}
-    for name, value in {**values, **named}.items():
-        texts = value if isinstance(value, list) else [value]
-        if any(re.search(r"[\r\n]", text) for text in texts if isinstance(text, str)):
-            yield f"dgx_vllm_{name} has a line break, which no unit or environment file can hold; remove it."
-
-
 def _folders(values: Settings) -> Iterator[str]:
-    for name in FOLDERS:
-        value = values[name]
-        if value and (not value.startswith("/") or ":" in value):
-            yield f"dgx_vllm_{name} is {value!r}; set it to an absolute path without a colon, where Docker splits it."
     yield from _overlaps(values)
     if values["model"].startswith("/") and ":" in values["model"]:
         yield f"dgx_vllm_model is {values['model']!r}; rename the folder, because Docker splits a path at a colon."
@@ -145,23 +128,6 @@ def _inside(place: str, folder: str) -> bool:
     return place == folder or place.startswith(f"{folder.rstrip('/')}/")
 
 
-def _numbers(values: Settings) -> Iterator[str]:
-    for name in POSITIVE:
-        if int(values[name]) < 1:
-            yield f"dgx_vllm_{name} is {values[name]}; set it to 1 or more."
-    for name in NOT_NEGATIVE:
-        if int(values[name]) < 0:
-            yield f"dgx_vllm_{name} is {values[name]}; set it to 0 or more."
-    if not 0 < int(values["port"]) < 65536:
-        yield f"dgx_vllm_port is {values['port']}; set it to a port from 1 to 65535."
-    utilization = float(values["gpu_memory_utilization"])
-    if not 0 < utilization <= 0.9:
-        yield (
-            f"dgx_vllm_gpu_memory_utilization is {utilization}; set it above 0 and to at most 0.9, because a GB10 "
-            "that runs out of unified memory freezes with everything on it."
-        )
-
-
 def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
     """Mistakes that the plan cannot see, because it is made from inventory variables alone."""
     tensor, pipeline = int(values["tensor_parallel_size"]), int(values["pipeline_parallel_size"])
@@ -184,12 +150,6 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
             f"dgx_vllm_fabric_interfaces names {', '.join(interfaces)} on {row['host']}; name {rails} different "
             "interfaces, one for each planned rail in its order (playbooks/topology.yml), or none to find them."
         )
-    for name, known in (("watch_limits", WATCH_LIMITS), ("fabric_thresholds", tuple(THRESHOLDS))):
-        for key, value in values[name].items():
-            if key not in known:
-                yield f"dgx_vllm_{name} has {key}, which does not exist; write one of {', '.join(known)}."
-            elif not re.fullmatch(r"\d+(\.\d+)?|true|false|yes|no", str(value).lower()):
-                yield f"dgx_vllm_{name}.{key} is {value!r}; set it to a number (rdma: true or false)."
 
 
 def _readers(values: Settings) -> Iterator[str]:
@@ -209,8 +169,6 @@ def _model(values: Settings) -> Iterator[str]:
         yield "dgx_vllm_model is not set; write a Hugging Face id (org/name) or the absolute path of a model folder."
     elif not model.startswith("/") and not HUB_ID.fullmatch(model):
         yield f"dgx_vllm_model is {model!r}; set it to a Hugging Face id (org/name) or an absolute path."
-    if "://" in values["host"] or not values["host"]:
-        yield f"dgx_vllm_host is {values['host']!r}; set it to an address such as 127.0.0.1 or 0.0.0.0."
 
 
 def _image(values: Settings) -> Iterator[str]:
@@ -223,8 +181,8 @@ def _image(values: Settings) -> Iterator[str]:
             )
     elif not IMAGE_WITH_VERSION.fullmatch(image):
         yield f"dgx_vllm_image is {image!r}; add a tag or a digest (name:tag or name@sha256:…)."
-    if source == "load" and not values["image_archive"].startswith("/"):
-        yield "dgx_vllm_image_archive is not an absolute path; dgx_vllm_image_source: load reads a file on the node."
+    if source == "load" and not values["image_archive"]:
+        yield "dgx_vllm_image_archive is not set; dgx_vllm_image_source: load reads that file on the node."
     if bool(values["registry_username"]) != bool(values["registry_password"]):
         yield "Only one of dgx_vllm_registry_username and dgx_vllm_registry_password is set; set both or neither."
     if values["fabric_repo_url"] and not (
@@ -234,15 +192,13 @@ def _image(values: Settings) -> Iterator[str]:
             "dgx_vllm_fabric_repo_url has no key; set dgx_vllm_fabric_repo_key_url and "
             "dgx_vllm_fabric_repo_key_fingerprint too."
         )
-    if not re.fullmatch(r"[0-9A-Fa-f]{40}", values["toolkit_repo_key_fingerprint"].replace(" ", "")):
-        yield "dgx_vllm_toolkit_repo_key_fingerprint is not 40 hexadecimal digits; copy it from the publisher."
 
 
 def _arguments(values: Settings) -> Iterator[str]:
     yield from extra_arguments.mistakes(values["extra_args"])
-    for argument in values["container_extra_args"]:
-        if str(argument).split("=", 1)[0] == "--privileged":
-            yield "dgx_vllm_container_extra_args has --privileged; the server does not need it: remove it."
+    if len(shlex.join(map(str, values["extra_args"]))) > LONGEST_ARGUMENTS:
+        yield f"dgx_vllm_extra_args is longer than {LONGEST_ARGUMENTS} characters; put long values into files."
+    yield from container_arguments.mistakes(values["container_extra_args"])
 
 
 def _environment(values: Settings) -> Iterator[str]:
@@ -253,10 +209,9 @@ def _environment(values: Settings) -> Iterator[str]:
             yield f"dgx_vllm_extra_env has {name}, which the role sets to a mounted folder; remove it."
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
+    capability = values["extra_env"].get("DGX_VLLM_ASSUME_CAPABILITY")
+    if capability is not None and not table.fits(table.CAPABILITY, str(capability)):
+        yield f"dgx_vllm_extra_env has DGX_VLLM_ASSUME_CAPABILITY; set it to {table.CAPABILITY.expected}."
     for name in values["model_environment"]:
         if name in OWN_DOWNLOAD:
             yield f"dgx_vllm_model_environment has {name}; {OWN_DOWNLOAD[name]}."
-    for table in ("extra_env", "model_environment"):
-        for name in values[table]:
-            if not re.fullmatch(r"[A-Za-z_]\w*", name):
-                yield f"dgx_vllm_{table} has {name!r}, which is not a valid name of an environment variable; rename it."

@@ -39,6 +39,15 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "own_flag": ({"dgx_vllm_extra_args": ["--port=1"]}, ["dgx_vllm_extra_args has --port", "dgx_vllm_port"]),
     "privileged": ({"dgx_vllm_container_extra_args": ["--privileged"]}, ["--privileged"]),
     "key_line_break": ({"dgx_vllm_api_key": f"{SECRET}\nx"}, ["dgx_vllm_api_key has a line break"]),
+    "l7_empty_host": ({"dgx_vllm_host": None}, ["dgx_vllm_host has no value"]),
+    "l7_model_is_a_number": ({"dgx_vllm_model": 7}, ["dgx_vllm_model is 7", "quotes"]),
+    "l7_replica_is_a_number": ({"dgx_vllm_replica": 1}, ["dgx_vllm_replica is 1", "quotes"]),
+    "l7_key_is_a_number": ({"dgx_vllm_api_key": 12345678}, ["dgx_vllm_api_key", "quotes"]),
+    "l7_key_cannot_be_made": ({"dgx_vllm_api_key": "{{ nobody_knows }}"}, ["nobody_knows"]),
+    "m10_limit_of_a_wrong_type": (
+        {"dgx_vllm_watch_limits": {"stall": True}},
+        ["dgx_vllm_watch_limits.stall"],
+    ),
     "half_a_login": ({"dgx_vllm_registry_password": SECRET}, ["dgx_vllm_registry_username"]),
     "two_mistakes": (
         {"dgx_vllm_port": 0, "dgx_vllm_host": "", "dgx_vllm_hf_token": LONG_SECRET},

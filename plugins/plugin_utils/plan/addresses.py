@@ -10,7 +10,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, count
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
 
 FUNCTIONS_PER_PORT = 2
 """PCIe functions of a ConnectX-7 port of a GB10 machine; each is a network interface and an RDMA device."""
@@ -57,14 +59,50 @@ class Link(NamedTuple):
     b_rail: int
 
 
+LARGEST_PREFIX = 8
+_LARGEST_FLEET = 16
+"""Length of a prefix whose subnets hold 16,000 nodes: whoever needs more has mistyped an index."""
+_OWN = [
+    ipaddress.IPv4Network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
+        *("169.254.0.0/16", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15"),
+    )
+]
+"""RFC 1918 and 6598, link-local, and what RFC 5737 and 2544 keep for documentation and measurements."""
+_NEVER = [ipaddress.IPv4Network(network) for network in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")]
+"""This host, loopback, and multicast with what is reserved after it."""
+
+
+def own_network(address: str) -> bool:
+    """Whether an address with its prefix length is in a network that nobody owns."""
+    network = ipaddress.IPv4Interface(address).network
+    return any(network.subnet_of(own) for own in _OWN)
+
+
+def _never(network: ipaddress.IPv4Network) -> bool:
+    return any(network.overlaps(other) for other in _NEVER)
+
+
 def read_prefix(text: str) -> ipaddress.IPv4Network:
     """The network of a prefix such as 198.51.100.0/24."""
     try:
-        return ipaddress.IPv4Network(str(text))
+        network = ipaddress.IPv4Network(str(text))
     except ValueError as error:
         raise AddressError(
             f"dgx_vllm_fabric_prefix is {str(text)!r} ({error}); write an IPv4 network, such as 198.51.100.0/24."
         ) from None
+    if network.prefixlen < LARGEST_PREFIX:
+        raise AddressError(
+            f"dgx_vllm_fabric_prefix {network} is larger than a /{LARGEST_PREFIX}, and all of it would go into the "
+            "cable; write a network of your own, such as 198.51.100.0/24."
+        )
+    if _never(network):
+        raise AddressError(
+            f"dgx_vllm_fabric_prefix {network} holds loopback, multicast or reserved addresses, which no interface can "
+            "have; write a network of your own, such as 198.51.100.0/24."
+        )
+    return network
 
 
 def _subnets(prefix: str, bits: int, hosts: int) -> list[ipaddress.IPv4Network]:
@@ -72,6 +110,11 @@ def _subnets(prefix: str, bits: int, hosts: int) -> list[ipaddress.IPv4Network]:
     length = network.prefixlen + bits
     if length > 30 or 2 ** (32 - length) - 2 < hosts:
         needed = 32 - bits - (hosts + 1).bit_length()
+        if needed < _LARGEST_FLEET:
+            raise AddressError(
+                f"node number {hosts - 1} has no room in any dgx_vllm_fabric_prefix; give it a dgx_vllm_fabric_index "
+                f"below {max(0, 2 ** (32 - length) - 2)}, which {network} has room for."
+            )
         raise AddressError(
             f"dgx_vllm_fabric_prefix {network} is too small: its {2**bits} subnets hold fewer than {hosts} nodes; "
             f"use a /{needed} or larger."
@@ -144,9 +187,9 @@ def links(rails: Mapping[str, Sequence[Rail]]) -> list[Link]:
     ]
 
 
-def read_address(text: str) -> str:
+def read_address(text: Any) -> str:
     """An address with its prefix length, normalised."""
-    value = str(text).strip()
+    value = text.strip() if isinstance(text, str) else table.shown(text)
     try:
         interface = ipaddress.IPv4Interface(value)
     except ValueError:
@@ -157,6 +200,11 @@ def read_address(text: str) -> str:
     if "/" not in value or network.prefixlen > 30:
         raise AddressError(
             f"{value!r} has no room for a peer in its subnet; write the prefix length too, as 198.51.100.1/26."
+        )
+    if network.prefixlen < LARGEST_PREFIX or _never(network):
+        raise AddressError(
+            f"{value!r} is in a network larger than a /{LARGEST_PREFIX}, or with loopback, multicast or reserved "
+            "addresses; use an address of your own network, such as 198.51.100.1/26."
         )
     if interface.ip in (network.network_address, network.broadcast_address):
         raise AddressError(

@@ -118,7 +118,9 @@ class Replica(NamedTuple):
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts spark2 before spark10."""
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
+        (0, int(part), "") if re.fullmatch(r"[0-9]{1,18}", part) else (1, 0, part)
+        for part in re.split(r"([0-9]{1,18})", str(name))
+        if part
     ]
 
 

@@ -32,7 +32,9 @@ def plan(
     incomplete and must not be deployed.
     """
     mistakes: list[str] = []
-    nodes = [read_node(host, host_variables, mistakes, origin) for host, host_variables in variables.items()]
+    nodes = [
+        read_node(str(host), host_variables, mistakes, origin) for host, host_variables in variables.items()
+    ]
     nodes.sort(key=lambda node: node.host)
     replicas = replicas_of(nodes, mistakes)
     rails = addresses_of(replicas, mistakes)

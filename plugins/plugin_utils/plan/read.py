@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan import addresses as fabric
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import DEFAULTS, SAME, Node
-
-EXECUTORS = ("mp", "ray")
-KINDS = ("direct", "switch", "ring")
 
 Origin = Callable[[Any], str]
 """Where in the inventory a value is written, as file:line; '' if that is not known."""
@@ -32,16 +30,16 @@ def read_node(
         replica=read.replica(),
         rank=read.optional_number("rank"),
         model=str(read.value("model") or ""),
-        tensor_parallel_size=read.number("tensor_parallel_size"),
-        pipeline_parallel_size=read.number("pipeline_parallel_size"),
-        executor=read.choice("executor", EXECUTORS),
-        port=read.port("port"),
-        master_port=read.port("master_port"),
-        ray_port=read.port("ray_port"),
-        ray_dashboard_port=read.port("ray_dashboard_port"),
-        watch_port=read.port("watch_port"),
+        tensor_parallel_size=read.whole_number("tensor_parallel_size"),
+        pipeline_parallel_size=read.whole_number("pipeline_parallel_size"),
+        executor=read.choice("executor"),
+        port=read.whole_number("port"),
+        master_port=read.whole_number("master_port"),
+        ray_port=read.whole_number("ray_port"),
+        ray_dashboard_port=read.whole_number("ray_dashboard_port"),
+        watch_port=read.whole_number("watch_port"),
         control_address=str(read.value("control_address")),
-        fabric_kind=read.choice("fabric_kind", KINDS),
+        fabric_kind=read.choice("fabric_kind"),
         fabric_prefix=str(read.value("fabric_prefix")),
         fabric_addresses=read.addresses(),
         fabric_index=read.optional_number("fabric_index"),
@@ -66,6 +64,9 @@ class _Reader:
         value = self.variables.get(f"dgx_vllm_{name}")
         if value is None:
             return DEFAULTS.get(name)
+        if isinstance(value, int) and abs(value) >= 10**30:
+            self.mistakes.append(f"{self.host}: dgx_vllm_{name} is {table.shown(value)}; correct it.")
+            return DEFAULTS.get(name)
         place = self.origin(value)
         if place:
             self.origins[name] = place
@@ -74,35 +75,23 @@ class _Reader:
     def place(self, name: str) -> str:
         return f" ({self.origins[name]})" if name in self.origins else ""
 
-    def whole_number(self, name: str, minimum: int, maximum: Optional[int] = None) -> int:
+    def whole_number(self, name: str, kind: Optional[table.Kind] = None) -> int:
+        kind = kind or table.TABLE[name]
         value = self.value(name)
-        try:
-            number = int(str(value))
-        except ValueError:
-            self.mistakes.append(
-                f"{self.host}: dgx_vllm_{name} is {value!r}{self.place(name)}; set it to a whole number."
-            )
-            return int(DEFAULTS[name])
-        if number < minimum or (maximum is not None and number > maximum):
-            limits = f"of {minimum} or more" if maximum is None else f"from {minimum} to {maximum}"
-            self.mistakes.append(
-                f"{self.host}: dgx_vllm_{name} is {number}{self.place(name)}; set it to a number {limits}."
-            )
-            return int(DEFAULTS[name])
-        return number
-
-    def number(self, name: str) -> int:
-        return self.whole_number(name, minimum=1)
-
-    def port(self, name: str) -> int:
-        return self.whole_number(name, minimum=1, maximum=65535)
+        if table.fits(kind, value):
+            return int(value)
+        self.mistakes.append(
+            f"{self.host}: dgx_vllm_{name} is {table.shown(value)}{self.place(name)}; set it to {kind.expected}."
+        )
+        return int(DEFAULTS[name])
 
     def optional_number(self, name: str) -> Optional[int]:
         """None for -1, which means that the plan chooses."""
-        number = self.whole_number(name, minimum=-1)
+        number = self.whole_number(name)
         return None if number < 0 else number
 
-    def choice(self, name: str, choices: Sequence[str]) -> str:
+    def choice(self, name: str) -> str:
+        choices = table.TABLE[name].choices
         value = str(self.value(name))
         if value in choices:
             return value
@@ -139,7 +128,7 @@ class _Reader:
         return addresses
 
     def cabled_ports(self) -> int:
-        ports = self.number("fabric_ports")
+        ports = self.whole_number("fabric_ports", table.whole(1, 1024))
         if ports > fabric.MAX_PORTS:
             self.mistakes.append(
                 f"{self.host}: dgx_vllm_fabric_ports is {ports}{self.place('fabric_ports')}, but the machine "

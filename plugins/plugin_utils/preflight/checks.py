@@ -37,6 +37,8 @@ CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
     "port": on_server.port,
     "time_sync": on_host.time_sync,
     "exposure": on_server.exposure,
+    "isolation": on_server.isolation,
+    "fabric_prefix": on_server.fabric_prefix,
 }
 """Public names, in the order of the report. Users put them into `dgx_vllm_preflight_accept`."""
 

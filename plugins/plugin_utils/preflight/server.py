@@ -6,6 +6,8 @@ import ipaddress
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.container_arguments import weakening
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.addresses import own_network
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
     GIB,
     Settings,
@@ -281,4 +283,31 @@ def exposure(check: Check, state: State, settings: Settings) -> Finding:
         f"{host} without a key",
         reason,
         f"{remedy}, or put exposure into dgx_vllm_preflight_accept if that is intended",
+    )
+
+
+def isolation(check: Check, state: State, settings: Settings) -> Finding:
+    """Options of `docker run` that open the host to the container are an operator's explicit choice."""
+    weak = weakening(settings.get("container_extra_args") or [])
+    if not weak:
+        return check.passed(
+            "complete", "no option of dgx_vllm_container_extra_args opens the host to the container"
+        )
+    return check.failed(
+        ", ".join(weak),
+        "dgx_vllm_container_extra_args opens the host to the container, which runs code that a model may bring",
+        "remove it, or put isolation into dgx_vllm_preflight_accept if that is intended",
+    )
+
+
+def fabric_prefix(check: Check, state: State, settings: Settings) -> Finding:
+    """Rails in networks that belong to others would send what is meant for them into the cable."""
+    foreign = [address for address in settings.get("rails") or [] if not own_network(address)]
+    if not foreign:
+        return check.passed("own networks", "private, shared, link-local or for documentation")
+    return check.failed(
+        ", ".join(foreign),
+        "these are public addresses: the node would send to its fabric what is meant for their owners",
+        "take dgx_vllm_fabric_prefix from 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10, or put "
+        "fabric_prefix into dgx_vllm_preflight_accept if the network is yours",
     )

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import connect_host
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.table import WATCH_LIMITS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import (
     Node,
     Row,
     ServerError,
     Settings,
 )
-
-WATCH_LIMITS = (
-    "peer_grace", "stall", "probe_interval", "probe_deadline", "probe_failures", "start_timeout", "backoff",
-    "backoff_limit", "failure_limit", "failure_window",
-)  # fmt: skip
-"""Limits of the watch that may be given; its own defaults stand in its replica_watch/model.py."""
 
 
 def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:

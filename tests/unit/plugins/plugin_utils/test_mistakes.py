@@ -71,7 +71,7 @@ def test_good_settings(changes: dict[str, Any]) -> None:
         ({"port": 0}, ["dgx_vllm_port is 0", "1 to 65535"]),
         ({"port": 65536}, ["dgx_vllm_port is 65536"]),
         ({"gpu_memory_utilization": 0.95}, ["dgx_vllm_gpu_memory_utilization is 0.95", "0.9", "freezes"]),
-        ({"gpu_memory_utilization": 0}, ["dgx_vllm_gpu_memory_utilization is 0.0"]),
+        ({"gpu_memory_utilization": 0}, ["dgx_vllm_gpu_memory_utilization is 0;"]),
         (
             {"tensor_parallel_size": 2},
             ["dgx_vllm_tensor_parallel_size (2)", "has one node, which has one GPU"],
@@ -254,10 +254,12 @@ def test_unknown_limits_and_thresholds_are_refused() -> None:
     assert judged(watch_limits={"stall": 240}, fabric_thresholds={"rdma": False, "rail_gbits": "85.5"}) == []
     (sentence,) = judged(watch_limits={"stal": 1})
     assert sentence.startswith(
-        "dgx_vllm_watch_limits has stal, which does not exist; write one of peer_grace"
+        "dgx_vllm_watch_limits has stal, which does not exist; did you mean stall? Known are peer_grace"
     )
     (sentence,) = judged(fabric_thresholds={"mut": 9000})
-    assert sentence.startswith("dgx_vllm_fabric_thresholds has mut, which does not exist; write one of mtu")
+    assert sentence.startswith(
+        "dgx_vllm_fabric_thresholds has mut, which does not exist; did you mean mtu? Known"
+    )
     (sentence,) = judged(watch_limits={"stall": "soon"})
     assert "dgx_vllm_watch_limits.stall is 'soon'" in sentence
 

@@ -51,11 +51,11 @@ def test_everything_that_must_be_the_same_can_be_shown() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("port", 0, "spark1: dgx_vllm_port is 0 (hosts.yml:2); set it to a number from 1 to 65535."),
+        ("port", 0, "spark1: dgx_vllm_port is 0 (hosts.yml:2); set it to a port from 1 to 65535."),
         (
             "tensor_parallel_size",
             0,
-            "spark1: dgx_vllm_tensor_parallel_size is 0 (hosts.yml:2); set it to a number of 1 or more.",
+            "spark1: dgx_vllm_tensor_parallel_size is 0 (hosts.yml:2); set it to a whole number from 1 to 1024.",
         ),
         (
             "fabric_kind",

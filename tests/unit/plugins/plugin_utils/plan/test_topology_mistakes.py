@@ -134,11 +134,11 @@ CASES: dict[str, tuple[Variables, str]] = {
     "a rank too high": (changed(replica(2), "spark2", rank=2), r"spark2: dgx_vllm_rank is 2, .*from 0 to 1"),
     "no number": (
         changed(replica(2), "spark2", port="http"),
-        r"spark2: dgx_vllm_port is 'http'; set it to a whole number",
+        r"spark2: dgx_vllm_port is 'http'; set it to a port from 1 to 65535",
     ),
     "no port": (
         replica(2, master_port=70000),
-        r"spark1: dgx_vllm_master_port is 70000; set it to a number from 1 to 65535",
+        r"spark1: dgx_vllm_master_port is 70000; set it to a port from 1 to 65535",
     ),
     "three ports": (replica(2, fabric_ports=3), r"dgx_vllm_fabric_ports is 3, but the machine has two ports"),
     "no executor": (replica(2, executor="dask"), r"dgx_vllm_executor is 'dask'; write one of mp, ray"),

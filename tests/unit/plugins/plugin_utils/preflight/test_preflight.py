@@ -385,7 +385,8 @@ def test_an_unknown_accepted_name_fails(node, settings):
 def test_a_node_that_cannot_be_checked_fails_closed(settings):
     rows = preflight({}, settings)
     assert len(rows) == len(CHECKS)
-    assert {one.check for one in rows if one.status != "fail"} <= {"exposure", "apt", "desktop", "heads"}
+    judged = {"exposure", "apt", "desktop", "heads", "isolation", "fabric_prefix"}
+    assert {one.check for one in rows if one.status != "fail"} <= judged
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ DEFECTS: dict[str, Defect] = {
     "port": Defect(put(listens='users:(("other",pid=5,fd=3))')),
     "time_sync": Defect(put(synchronized="no"), "warn"),
     "exposure": Defect(put(), host="0.0.0.0"),
+    "isolation": Defect(put(), container_extra_args=["--pid=host"]),
+    "fabric_prefix": Defect(put(), rails=["8.8.8.1/26"]),
     "same_driver": Defect(put(gpu="NVIDIA GB10, 12.1, 580.99"), pair_only=True),
     "same_kernel": Defect(file("/proc/sys/kernel/osrelease", "6.17.0-1008-nvidia"), "warn", pair_only=True),
     "same_docker": Defect(put(docker="28.5.2"), "warn", INSTALLED, pair_only=True),
