@@ -66,6 +66,7 @@ class Stages:
         base = f"{self.place}/nodes/{{{{ inventory_hostname }}}}"
         places = {"__dgx_vllm_config_dir": f"{base}/etc", "__dgx_vllm_data_dir": f"{base}/lib",
                   "__dgx_vllm_unit_path": f"{base}/dgx-vllm.service", "__dgx_vllm_watch_dir": f"{base}/watch",
+                  "__dgx_vllm_run_lock": f"{base}/run/run.json",
                   "__dgx_vllm_cdi_file": f"{base}/cdi/nvidia.yaml",
                   "__dgx_vllm_needrestart_path": f"{base}/needrestart/conf.d/dgx-vllm.conf",
                   "dgx_vllm_cache_dir": f"{base}/cache", "dgx_vllm_models_dir": f"{base}/models"}  # fmt: skip

@@ -96,7 +96,7 @@ def collect(
         "image": image.result(),
         "base_image": base.result(),
         "model": model,
-        "other_models": [{**here, "model": one["model"]} for one, here in zip(query.other_models, others)],
+        "other_models": [{**here, **one} for one, here in zip(query.other_models, others)],
         "service": unit.result(),
         "watch": watch.result(),
         "container": ours,
