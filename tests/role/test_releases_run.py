@@ -72,7 +72,7 @@ def test_only_a_run_with_a_new_release_returns_to_the_previous_one(
 
 
 def rollback(place: Path, head: bool, worker: bool, **of_worker: Any) -> tuple[Stages, list[str]]:
-    """Roll back a pair whose previous release is healthy or not on each node; the last messages of nodes that failed."""
+    """Roll back a pair whose previous release is healthy or not on each node; the last failure of each node."""
     stages = Stages(place, "common/validate", "common/state")
     stages.stub("service/activate")
     activate = stages.tasks / "service/activate.yml"

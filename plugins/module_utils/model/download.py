@@ -184,9 +184,9 @@ def _alone(request: Request) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ModelError(
-                f"Another download runs on this node, for a run that may have been cut off: wait until the container "
-                f"{CONTAINER} has ended, or end it with `docker rm --force {CONTAINER}`, then run site.yml --tags model "
-                "again; complete files are kept."
+                "Another download runs on this node, perhaps of a run that was cut off: wait until the container "
+                f"{CONTAINER} has ended, or end it with `docker rm --force {CONTAINER}`, then run site.yml --tags "
+                "model again; complete files are kept."
             ) from error
         yield
 

@@ -59,7 +59,7 @@ def collect(
         container = pool.submit(docker_cli.container, runner, CONTAINER)
         containers = pool.submit(docker_cli.containers, runner, CONTAINER)
         image = pool.submit(docker_cli.image, runner, query.image)
-        base = pool.submit(docker_cli.image, runner, query.base_image)
+        base = pool.submit(docker_cli.base_image, runner, query.base_image)
         unit = pool.submit(service.service, root, runner, UNIT)
         watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, query.config_dir))
         clock = pool.submit(host.clock, runner, query.now)
