@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
@@ -29,12 +30,14 @@ def read(path: Path) -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, ValueError) as error:
-        raise LockError(f"{path} is not YAML: restore it, or remove it to write it anew.") from error
-    entries = content.items() if isinstance(content, dict) else [("", None)]
+        raise LockError(
+            f"{path} is not YAML: restore it, or remove it so that it is written again."
+        ) from error
+    entries: list[tuple[Any, Any]] = list(content.items()) if isinstance(content, dict) else [("", None)]
     for image, entry in entries:
         if not isinstance(entry, dict) or not is_digest(str(entry.get("digest"))):
             raise LockError(
-                f"{path} has no digest of {image or 'an image'}: restore it, or remove it to write it anew."
+                f"{path} has no digest of {image or 'an image'}: restore it, or remove it so that it is written again."
             )
     return {str(image): {name: str(text) for name, text in entry.items()} for image, entry in entries}
 

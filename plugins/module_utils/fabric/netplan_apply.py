@@ -42,8 +42,8 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     others = netplan.unapplied(root)
     if others:
         raise ApplyError(
-            f"{', '.join(others)} changed after netplan was last applied, and the revert of the rails would not take that"
-            " back: put it into effect (`netplan try`) or undo it, then run again."
+            f"{', '.join(others)} changed after netplan was last applied, and the revert of the rails would not take"
+            " that back: put it into effect (`netplan try`) or undo it, then run again."
         )
     old = netplan.read(root)["text"]
     if old is not None:

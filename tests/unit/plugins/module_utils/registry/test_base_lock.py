@@ -61,5 +61,5 @@ def test_m11_a_registry_without_an_answer_stops_nobody(
 def test_m11_a_damaged_lock_file_is_said(text: str, tmp_path: Path) -> None:
     file = tmp_path / "dgx_vllm.lock.txt"
     file.write_text(text)
-    with pytest.raises(image_lock.LockError, match=r"restore it, or remove it to write it anew\."):
+    with pytest.raises(image_lock.LockError, match=r"restore it, or remove it so that it is written again\."):
         image_lock.read(file)
