@@ -28,7 +28,7 @@ def this_run(pid: int, playbooks: Sequence[str]) -> dict[str, str]:
 
 
 def ended(holder: Mapping[str, Any]) -> bool:
-    """Whether the run that holds a lock is known to have ended: its process was one of this place, and is not there now.
+    """Whether the run that holds a lock has certainly ended: its process was one of this place, and is gone.
 
     A run of another machine, of another boot or of another container is not known.
     """
