@@ -15,6 +15,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference 
     parse,
     split_registry,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import image_lock
 
 IGNORED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 NO_PART = re.compile(r".+\.md|\..+\.sw[a-p]|.+~|#.+#|.+\.(orig|rej|bak)")
@@ -43,17 +44,20 @@ def registry_of(image: str) -> str:
     return DOCKER_HUB_LOGIN if registry == DOCKER_HUB else registry
 
 
-def image_leader(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], image: str) -> str:
-    """The first of `hosts` that pulls `image`, and asks the registry for the others; '' if none does.
+def image_leader(
+    hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], image: str, source: str = "pull"
+) -> str:
+    """The first of `hosts` that pulls `image`, or builds from it, and asks the registry for the others; '' without one.
 
-    A host that says itself that it pulls goes before one whose image source is the role's to know.
+    A host that says itself that it does goes before one whose image source is the role's to know.
     """
+    variable = "dgx_vllm_image" if source == "pull" else "dgx_vllm_image_build_base"
     wanting = [
         host
         for host in hosts
         if hostvars[host].get("dgx_vllm_state", "present") == "present"
-        and hostvars[host].get("dgx_vllm_image", image) == image
-        and hostvars[host].get("dgx_vllm_image_source", "pull") == "pull"
+        and hostvars[host].get(variable, image) == image
+        and hostvars[host].get("dgx_vllm_image_source", source) == source
     ]
     sure = [host for host in wanting if "dgx_vllm_image_source" in hostvars[host]]
     return next(iter(sure or wanting), "")
@@ -77,6 +81,14 @@ def pinned_image(image: str, digest: str) -> str:
     return f"{reference.name}@{reference.digest or digest}"
 
 
+def locked_digest(path: str, image: str) -> str:
+    """The digest of `image` in the lock file `path`, '' if there is none. Raises AnsibleFilterError."""
+    try:
+        return image_lock.digest(Path(path), image)
+    except (image_lock.LockError, OSError) as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -84,6 +96,7 @@ class FilterModule:
         """Name to function."""
         return {
             "image_leader": image_leader,
+            "locked_digest": locked_digest,
             "pinned_image": pinned_image,
             "registry_of": registry_of,
             "tree_digest": tree_digest,

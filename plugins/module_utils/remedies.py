@@ -239,7 +239,8 @@ TABLE: tuple[Entry, ...] = (
         "model_broken",
         r"SafetensorError|MetadataIncompleteBuffer|HeaderTooLarge|Error while deserializing header",
         "A weight file is damaged.",
-        "Run site.yml --tags model: it compares the checksums and downloads the file again.",
+        "Run site.yml -e dgx_vllm_model_verify=true: it compares all checksums with the hub's, downloads again what is"
+        " damaged, and starts the server. If dgx_vllm_model is a folder, copy the file into it again.",
     ),
     _entry(
         "image_tls",

@@ -68,6 +68,10 @@ options:
     description: Seconds for the download.
     type: int
     default: 14400
+  verify:
+    description: Whether the checksums of a recorded model are compared again. What is wrong is fetched again.
+    type: bool
+    default: false
   data_dir:
     description: The folder whose C(state/) gets the record.
     type: path
@@ -140,6 +144,7 @@ def main() -> None:
             "environment": {"type": "json", "default": "{}", "no_log": True},
             "stall_timeout": {"type": "int", "default": 600},
             "timeout": {"type": "int", "default": 14400},
+            "verify": {"type": "bool", "default": False},
             "data_dir": {"type": "path", "default": "/var/lib/dgx-vllm"},
         },
         supports_check_mode=True,

@@ -200,7 +200,7 @@ state:
       type: dict
       returned: always
     other_models:
-      description: The same of each of O(other_models), with its V(model).
+      description: The same of each of O(other_models), with its V(model), V(revision) and V(files).
       type: list
       elements: dict
       returned: always

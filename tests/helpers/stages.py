@@ -13,6 +13,7 @@ from helpers.ansible_run import LOCAL, ROOT, Run, play
 
 ROLE = ROOT / "roles/dgx_vllm"
 NOTE = '#!/bin/sh\necho "$(basename "$0") $*" >>"$AT/calls"\n'
+DEFAULT_BASE = "docker.io/vllm/vllm-openai:v0.33.0"
 Tasks = list[dict[str, Any]]
 
 
@@ -66,11 +67,16 @@ class Stages:
         base = f"{self.place}/nodes/{{{{ inventory_hostname }}}}"
         places = {"__dgx_vllm_config_dir": f"{base}/etc", "__dgx_vllm_data_dir": f"{base}/lib",
                   "__dgx_vllm_unit_path": f"{base}/dgx-vllm.service", "__dgx_vllm_watch_dir": f"{base}/watch",
+                  "__dgx_vllm_run_lock": f"{base}/run/run.json",
                   "__dgx_vllm_cdi_file": f"{base}/cdi/nvidia.yaml",
                   "__dgx_vllm_needrestart_path": f"{base}/needrestart/conf.d/dgx-vllm.conf",
                   "dgx_vllm_cache_dir": f"{base}/cache", "dgx_vllm_models_dir": f"{base}/models"}  # fmt: skip
         for host in hosts:
             self.node(host).mkdir(parents=True, exist_ok=True)
+        # No registry is asked from here.
+        lock = self.place / "dgx_vllm.lock.txt"
+        if not lock.exists():
+            lock.write_text(json.dumps({DEFAULT_BASE: {"digest": f"sha256:{'b' * 64}"}}), encoding="utf-8")
         (self.place / "calls").write_text("", encoding="utf-8")
         return play(
             playbook, self.place / "hosts.json", "-e", json.dumps(places), *words, home=self.place / "home",

@@ -49,6 +49,7 @@ class Machine:
             "ansible_connection": "local", "ansible_become": False,
             "__dgx_vllm_node": {"state": {"docker": {"running": running}, "image": {}, "model": {}, "ledger": {}}},
             "__dgx_vllm_data_dir": str(self.place / "lib"), "__dgx_vllm_config_dir": str(self.place / "etc"),
+            "__dgx_vllm_run_lock": str(self.place / "run/run.json"),
             **{f"dgx_vllm_{name}": value for name, value in variables.items()},
         }  # fmt: skip
         (self.place / "given.json").write_text(json.dumps(given), encoding="utf-8")

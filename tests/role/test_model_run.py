@@ -62,6 +62,13 @@ def test_class_d_g_h_what_the_download_gets(tmp_path: Path) -> None:
     assert "VALUE_SPECIFIED" in main["environment"]
 
 
+def test_m5_a_run_can_ask_for_the_checksums_of_models_that_are_there(tmp_path: Path) -> None:
+    here = {"model": {"present": True}, "other_models": [{**DRAFT, "present": True}]}
+    run = stage(tmp_path, here, dgx_vllm_model_verify=True)
+    assert run.rc == 0, run.failure("spark1")
+    assert [(one["model"], one["verify"]) for one in asked(run)] == [("org/model", True), ("org/draft", True)]
+
+
 @pytest.mark.parametrize(
     ("state", "models"),
     [

@@ -72,15 +72,19 @@ def test_only_a_run_with_a_new_release_returns_to_the_previous_one(
 
 
 def rollback(place: Path, head: bool, worker: bool, **of_worker: Any) -> tuple[Stages, list[str]]:
-    """Roll back a pair whose previous release is healthy or not on each node; the messages of nodes that failed."""
-    stages = Stages(place, "common/validate", "common/state", "service/activate")
+    """Roll back a pair whose previous release is healthy or not on each node; the last failure of each node."""
+    stages = Stages(place, "common/validate", "common/state")
+    stages.stub("service/activate")
+    activate = stages.tasks / "service/activate.yml"
+    activate.write_text(activate.read_text().replace("service/activate", "{{ __dgx_vllm_target }}"))
     found = health(True, "__dgx_vllm_health_of_old")["ansible.builtin.set_fact"]["__dgx_vllm_health_of_old"]
-    found["healthy"] = "{{ serves }}"
+    found["healthy"] = "{{ serves or __dgx_vllm_target == 'r2' }}"
     stages.stub("verify/installed", {"ansible.builtin.set_fact": {"__dgx_vllm_health_of_old": found}})
     on_disk(stages, *PAIR)
     hosts = {"head": {**node(), "serves": head}, "worker": {**node(**of_worker), "serves": worker}}
     run = stages.run("rollback", hosts, __dgx_vllm_plan=plan(*PAIR))
-    return stages, [run.failure(host) for host in PAIR]
+    failed = [(host, str(found["msg"])) for _, host, found in run.results() if found.get("failed")]
+    return stages, [dict(failed).get(host, "") for host in PAIR]
 
 
 def test_a_replica_rolls_back(tmp_path: Path) -> None:
@@ -90,17 +94,30 @@ def test_a_replica_rolls_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", PAIR)
-def test_no_node_of_a_replica_swaps_where_one_does_not_serve(bad: str, tmp_path: Path) -> None:
+def test_m17_the_current_release_serves_again_where_the_previous_one_does_not(
+    bad: str, tmp_path: Path
+) -> None:
     stages, messages = rollback(tmp_path, head=bad != "head", worker=bad != "worker")
-    assert [message.startswith(f"{bad}: ") for message in messages] == [True, True]
+    assert messages == [f"{bad}: fine Release r2 is back in service and healthy."] * 2
     assert [pointers(stages, host) for host in PAIR] == [("r2", "r1")] * 2
+    activated = [call for call in stages.calls if call.split()[1] in ("r1", "r2")]
+    assert sorted(activated[:2]) == ["head r1", "worker r1"]
+    assert sorted(activated[2:]) == ["head r2", "worker r2"]
+
+
+def test_m17_a_release_that_did_not_run_before_is_not_put_back(tmp_path: Path) -> None:
+    dead = {"release": "r2", "exists": True, "active_state": "failed", "enabled": True}
+    stages, messages = rollback(tmp_path, head=True, worker=False, service=dead)
+    sentence = "worker: fine Release r1 stays, because the current release did not run on all nodes before."
+    assert messages == [sentence] * 2
+    assert "head r2" not in stages.calls
 
 
 def test_no_node_of_a_replica_restarts_where_one_has_nothing_to_return_to(tmp_path: Path) -> None:
     stages, messages = rollback(tmp_path, head=True, worker=True, previous=None)
     sentence = "worker has no previous release (current: r2), so there is nothing to return to."
     assert messages == [sentence] * 2
-    assert not [call for call in stages.calls if "activate" in call]
+    assert not [call for call in stages.calls if call.split()[1] in ("r1", "r2")]
 
 
 def verified(stages: Stages, current: str | None) -> Run:

@@ -97,6 +97,7 @@ class Machine:
             "ansible_connection": "local", "ansible_become": False, "__dgx_vllm_node": {"state": state},
             "__dgx_vllm_plan": {"hosts": {"spark1": {"world_size": 1}}, "mistakes": []},
             "__dgx_vllm_data_dir": str(self.place / "lib"), "dgx_vllm_model": "org/m", "dgx_vllm_port": self.port,
+            "__dgx_vllm_run_lock": str(self.place / "run/run.json"),
             "dgx_vllm_report_dir": str(self.place / "reports"),
             "dgx_vllm_tuned_config_dir": str(self.place / "tuned"),
         }  # fmt: skip

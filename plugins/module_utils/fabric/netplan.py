@@ -13,6 +13,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import r
 
 PATH = "/etc/netplan/40-cx7.yaml"
 MODE = "0600"
+GENERATED = ("run/systemd/network/*-netplan-*", "run/NetworkManager/system-connections/netplan-*")
+"""What `netplan generate` writes, at boot and with every apply."""
 FOLDERS = ("/etc/netplan", "/run/netplan", "/lib/netplan")
 """Where netplan looks for its files, in the order in which they hide one another (netplan(5))."""
 HEADER = "# Written by the role dgx_vllm: the rails of the ConnectX-7 fabric. Changes here are lost on its next run."
@@ -38,6 +40,18 @@ def _others(root: Path) -> Iterator[tuple[str, str]]:
     for _, path in sorted(seen.items()):
         if path != PATH:
             yield path, read_text(under(root, path))
+
+
+def unapplied(root: Path) -> list[str]:
+    """Files of others that changed after netplan last wrote what it makes of them; [] where that is not known.
+
+    What NetworkManager keeps there (90-NM-…) it applies itself.
+    """
+    made = [file.stat().st_mtime for place in GENERATED for file in root.glob(place)]
+    if not made:
+        return []
+    paths = [path for path, _ in _others(root) if not Path(path).name.startswith("90-NM-")]
+    return [path for path in paths if under(root, path).stat().st_mtime > max(made)]
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,12 @@ def revert_script(old: str | None, new: str) -> str:
 def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
     """Write the file and apply it; after `seconds` s all is reverted unless `keep` is called before."""
     file = under(root, netplan.PATH)
+    others = netplan.unapplied(root)
+    if others:
+        raise ApplyError(
+            f"{', '.join(others)} changed after netplan was last applied, and the revert of the rails would not take"
+            " that back: put it into effect (`netplan try`) or undo it, then run again."
+        )
     old = netplan.read(root)["text"]
     if old is not None:
         files.write(under(root, BEFORE), old, MODE)

@@ -14,13 +14,15 @@ A copied cache without a network needs the comparison of model.cache in any case
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -69,6 +71,8 @@ class Request(NamedTuple):
     wanted: Wanted = Wanted()
     environment: Mapping[str, str] = {}
     """Variables of the download: proxies, certificates, huggingface_hub's own."""
+    verify: bool = False
+    """Compare the checksums of a recorded model again, too."""
     stall_timeout: float = 600.0
 
 
@@ -95,26 +99,31 @@ def ensure(request: Request, check_mode: bool, client: Docker = docker) -> Outco
     """Make the model present and verified; ModelError otherwise. In check mode nothing is written or fetched.
 
     A recorded model whose files are all there is not asked for again, so an unchanged run needs no network;
-    a branch such as main therefore stays at the commit that was fetched first.
+    a branch such as main therefore stays at the commit that was fetched first, also when it is verified again.
     """
     cache = Cache(request.models_dir, request.model)
     place = request.models_dir, request.data_dir
     here = weights(Path("/"), request.model, request.revision, *place, request.wanted)
-    if here["present"] and cache.ref(request.revision) == here["commit"]:
+    known = here["present"] and cache.ref(request.revision) == here["commit"]
+    if known and not request.verify:
         return Outcome(False, here["commit"], 0, here["path"], "present and verified earlier")
+    exact = request._replace(revision=here["commit"]) if known else request
     try:
-        listing = _list(request, request.revision)
+        listing = _list(request, exact.revision)
     except HubError as error:
-        return _without_hub(request, cache, check_mode, error)
-    missing = cache.missing(listing)
-    size = sum(item.size for item in missing)
-    if not missing and not cache.damaged(listing):
-        return _adopt(request, cache, listing, check_mode, "present, verified against the hub")
+        return _without_hub(request, cache, check_mode, error)._replace(changed=not known)
+    damaged = cache.missing(listing) or cache.damaged(listing)
+    if not damaged:
+        how = "present, verified against the hub"
+        return _adopt(request, cache, listing, check_mode, how)._replace(changed=not known)
+    wrong = {item.name for item in damaged}
+    size = sum(item.size for item in listing.files if item.name in wrong)
     if check_mode:
-        text = f"would fetch {len(missing)} files, {_gib(size)}"
+        text = f"would fetch {len(wrong)} files, {_gib(size)}"
         return Outcome(True, listing.commit, 0, str(cache.snapshot(listing.commit)), text)
     _refuse_full_disk(request, max(0, size - cache.partial_bytes()))
-    listing = _fetch_and_verify(request, cache, listing, client)
+    with _alone(request):
+        listing = _fetch_and_verify(exact, cache, listing, client)
     text = f"fetched {_gib(size)} and verified {len(listing.files)} files"
     return _adopt(request, cache, listing, False, text, size)
 
@@ -163,6 +172,23 @@ def _adopt(
         sizes = {item.name: item.size for item in listing.files}
         write_record(request.data_dir, request.model, request.revision, listing.commit, sizes, request.wanted)
     return Outcome(True, listing.commit, fetched, str(cache.snapshot(listing.commit)), how)
+
+
+@contextmanager
+def _alone(request: Request) -> Iterator[None]:
+    """The only download on the node: the kernel frees this lock with the process, whatever ends it."""
+    lock = Path(request.data_dir) / "state/download.lock"
+    lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with lock.open("w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ModelError(
+                "Another download runs on this node, perhaps of a run that was cut off: wait until the container "
+                f"{CONTAINER} has ended, or end it with `docker rm --force {CONTAINER}`, then run site.yml --tags "
+                "model again; complete files are kept."
+            ) from error
+        yield
 
 
 def _fetch_and_verify(request: Request, cache: Cache, listing: Listing, client: Docker) -> Listing:

@@ -59,7 +59,7 @@ def collect(
         container = pool.submit(docker_cli.container, runner, CONTAINER)
         containers = pool.submit(docker_cli.containers, runner, CONTAINER)
         image = pool.submit(docker_cli.image, runner, query.image)
-        base = pool.submit(docker_cli.image, runner, query.base_image)
+        base = pool.submit(docker_cli.base_image, runner, query.base_image)
         unit = pool.submit(service.service, root, runner, UNIT)
         watch = pool.submit(service.watch, root, runner, WATCH_UNIT, host.under(root, query.config_dir))
         clock = pool.submit(host.clock, runner, query.now)
@@ -96,7 +96,7 @@ def collect(
         "image": image.result(),
         "base_image": base.result(),
         "model": model,
-        "other_models": [{**here, "model": one["model"]} for one, here in zip(query.other_models, others)],
+        "other_models": [{**here, **one} for one, here in zip(query.other_models, others)],
         "service": unit.result(),
         "watch": watch.result(),
         "container": ours,

@@ -127,6 +127,15 @@ def image(runner: Runner, reference: str) -> dict[str, Any]:
     }
 
 
+def base_image(runner: Runner, reference: str) -> dict[str, Any]:
+    """The same of an image by digest; without it, a copy under its tag of which no registry's digest is known."""
+    found = image(runner, reference)
+    if found["present"] or "@" not in reference:
+        return found
+    loaded = image(runner, reference.partition("@")[0])
+    return found if loaded["digests"] else loaded
+
+
 def container(runner: Runner, name: str) -> dict[str, Any]:
     """Whether our container runs, from which image (its id) and release, and since when."""
     details = _object(runner(["docker", "container", "inspect", name]))

@@ -15,6 +15,8 @@ CLOCK_SECONDS = 5.0
 """Reading a node takes up to a few seconds, and not equally long on each."""
 
 
+BASE_LABEL = "dgx-vllm.base"
+"""What tasks/image/build.yml notes of the base in the image."""
 FOLDERS_DIFFER = "the model folders differ"
 
 
@@ -144,13 +146,31 @@ def _no_failure(finding: Finding) -> Finding:
 
 
 def _served(nodes: Mapping[str, Node], settings: Settings, where: str) -> list[Finding]:
-    """Images that are built on each node have different ids although made of the same files: not compared."""
-    compare = {"same_image": _images, "same_model": _models}
-    return [
-        compare[name](Check(where, name), common, nodes)
-        for name, common in SERVED.items()
-        if name != "same_image" or settings.get("image_source") != "build"
-    ]
+    """Images that are built on each node have different ids although made of the same files: their bases count."""
+    built = settings.get("image_source") == "build"
+    compare = {"same_image": _bases if built else _images, "same_model": _models}
+    return [compare[name](Check(where, name), common, nodes) for name, common in SERVED.items()]
+
+
+def _bases(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
+    """By what the build noted of its base: a registry's digest, or the id of one that no registry's digest is known of.
+
+    Images of earlier versions have no such note.
+    """
+    bases: dict[str, list[str]] = {}
+    for host, node in nodes.items():
+        image = node["state"]["image"]
+        base = str((image.get("labels") or {}).get(BASE_LABEL) or "") if image["present"] else ""
+        if base:
+            bases.setdefault(base, []).append(host)
+    if len(bases) < 2:
+        return check.passed(next(iter(bases), "none yet"))
+    stores = {node["state"].get("docker", {}).get("image_store") for node in nodes.values()}
+    by_digest = {not base.startswith("id ") for base in bases}
+    known = by_digest == {True} or (by_digest == {False} and len(stores) == 1)
+    text = "; ".join(f"built from {base} on {', '.join(hosts)}" for base, hosts in bases.items())
+    remedy = "write dgx_vllm_image_build_base as name@sha256:… and run site.yml on all of them"
+    return Finding(*check, "fail" if known else "warn", text, common.reason, remedy)
 
 
 def _images(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -120,6 +121,28 @@ def test_the_revert_restores_the_file_and_drops_only_new_addresses(
         ["/bin/sh"], input=script, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)}
     )
     assert done.stdout.splitlines() == [*back, "netplan apply"]
+
+
+def test_l11_what_others_changed_and_did_not_apply_is_not_applied_with_it(node: Node) -> None:
+    other = under(node.root, "/etc/netplan/50-office.yaml")
+    made = under(node.root, "/run/systemd/network/10-netplan-eth0.network")
+    files.write(other, FOREIGN, 0o600)
+    files.write(under(node.root, "/etc/netplan/90-NM-1.yaml"), FOREIGN, 0o600)
+    os.utime(other, (1000, 1000))
+    node.apply()
+    assert node.seen, "nothing of netplan's own is there to compare with"
+    files.write(made, "", 0o644)
+    os.utime(made, (2000, 2000))
+    node.apply()
+    os.utime(other, (3000, 3000))
+    node.seen.clear()
+    with pytest.raises(
+        netplan_apply.ApplyError, match=r"50-office\.yaml changed after netplan was last applied"
+    ):
+        node.apply(OLD)
+    assert (node.seen, node.file.read_text(encoding="utf-8")) == ([], NEW)
+    os.utime(made, (4000, 4000))
+    node.apply(OLD)
 
 
 def test_keeping_stops_the_timer(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -311,3 +312,47 @@ def test_class_h_a_download_without_progress_is_stopped(hub: Any, docker: Any, t
 def test_class_h_a_slow_download_with_progress_is_not_stopped(hub: Any, docker: Any, tmp_path: Path) -> None:
     docker.trickles = 12
     assert ensure(request(hub, tmp_path, stall_timeout=0.6), False, docker).changed
+
+
+def test_m5_a_verified_run_fetches_what_was_damaged_on_the_disk(
+    hub: Any, docker: Any, tmp_path: Path
+) -> None:
+    asked = request(hub, tmp_path)
+    ensure(asked, False, docker)
+    blob(tmp_path).write_bytes(b"w" * 4999 + b"X")
+    assert not ensure(asked, False, docker).changed, "names and sizes are right"
+    verified = asked._replace(verify=True)
+    assert "would fetch 1 files" in ensure(verified, True, docker).msg
+    repaired = ensure(verified, False, docker)
+    assert (repaired.changed, repaired.bytes_fetched) == (True, 5000)
+    assert blob(tmp_path).read_bytes() == hub.files["model.safetensors"]
+    assert json.loads(record(tmp_path).read_text())["revision"] == "main"
+    again = ensure(verified, False, docker)
+    assert (again.changed, again.msg) == (False, "present, verified against the hub")
+    assert len(docker.runs) == 2
+
+
+def test_m5_verifying_stays_at_the_commit_and_works_without_a_hub(
+    hub: Any, docker: Any, tmp_path: Path
+) -> None:
+    asked = request(hub, tmp_path, verify=True)
+    ensure(asked, False, docker)
+    hub.seen.clear()
+    ensure(asked, False, docker)
+    assert all("/revision/main" not in path for _, path, _ in hub.seen)
+    away = asked._replace(endpoint="http://127.0.0.1:9")
+    assert not ensure(away, False, docker).changed
+    blob(tmp_path).write_bytes(b"w" * 4999 + b"X")
+    with pytest.raises(ModelError, match=r"model\.safetensors .* is damaged"):
+        ensure(away, False, docker)
+
+
+def test_m15_a_download_that_still_runs_is_left_alone(hub: Any, docker: Any, tmp_path: Path) -> None:
+    lock = tmp_path / "data/state/download.lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ModelError, match="Another download runs on this node"):
+            ensure(request(hub, tmp_path), False, docker)
+        assert docker.calls == []
+    assert ensure(request(hub, tmp_path), False, docker).changed

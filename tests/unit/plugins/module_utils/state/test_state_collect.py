@@ -211,6 +211,7 @@ def test_class_d_a_draft_model_is_looked_for_too(tmp_path, runner, write):
         ("org/name", True, 10),
         ("org/other", False, 0),
     ]
+    assert state["other_models"][1]["revision"] == "main", "the download asks for it"
 
 
 def test_no_model_asked(tmp_path):

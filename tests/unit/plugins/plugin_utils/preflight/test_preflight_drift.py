@@ -88,10 +88,28 @@ def test_what_a_node_does_not_have_yet_does_not_differ(nodes: dict[str, Any]) ->
     assert {row.status for row in (*drift(nodes, {}), *served_drift(nodes, {}))} == {"pass"}
 
 
-def test_images_that_are_built_on_each_node_are_not_compared(nodes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("bases", "stores", "status"),
+    [
+        (("", ""), ("docker", "docker"), "pass"),
+        (("sha256:1", ""), ("docker", "docker"), "pass"),
+        (("sha256:1", "sha256:1"), ("docker", "containerd"), "pass"),
+        (("sha256:1", "sha256:2"), ("docker", "containerd"), "fail"),
+        (("id sha256:1", "id sha256:2"), ("docker", "docker"), "fail"),
+        (("id sha256:1", "id sha256:2"), ("docker", "containerd"), "warn"),
+        (("id sha256:1", "sha256:2"), ("docker", "docker"), "warn"),
+    ],
+)
+def test_m11_images_that_are_built_on_each_node_are_compared_by_their_bases(
+    nodes: dict[str, Any], bases: tuple[str, str], stores: tuple[str, str], status: str
+) -> None:
     change(nodes, "same_image")
-    for compare in (drift, served_drift):
-        assert "same_image" not in {row.check for row in compare(nodes, {"image_source": "build"})}
+    for node, base, store in zip(nodes.values(), bases, stores, strict=True):
+        node["state"]["image"]["labels"] = {"dgx-vllm.base": base}
+        node["state"]["docker"] = {**node["state"].get("docker", {}), "image_store": store}
+    for compare, failed in ((drift, "warn"), (served_drift, "fail")):
+        (row,) = (row for row in compare(nodes, {"image_source": "build"}) if row.check == "same_image")
+        assert row.status == (failed if status == "fail" else status)
 
 
 @pytest.mark.parametrize("check", SERVED)
