@@ -86,6 +86,10 @@ options:
         no longer has it, and only for the same run of the unit.
     type: dict
     default: {}
+  firewall:
+    description: Whether the firewall's rules must be loaded; a warning if they are not.
+    type: bool
+    default: false
   mode:
     description:
       - V(full) runs every check once the server answers.
@@ -228,6 +232,7 @@ def argument_spec() -> dict[str, Any]:
         "watch": {"type": "str", "default": ""},
         "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
         "evidence": {"type": "dict", "default": {}},
+        "firewall": {"type": "bool", "default": False},
         "mode": {"type": "str", "default": "full", "choices": ["probe", "full"]},
         "restarts_before": {"type": "int", "default": -1},
         "timeout": {"type": "int", "default": 0},

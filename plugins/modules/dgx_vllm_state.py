@@ -177,6 +177,12 @@ state:
       description: The kernel's ID of this boot.
       type: str
       returned: always
+    firewall:
+      description:
+        - V(rules_sha256) and V(unit_sha256) of the firewall's files, null if there are none.
+        - V(enabled), and V(loaded), whether the kernel has just these rules.
+      type: dict
+      returned: always
     needrestart_sha256:
       description: Digest of the file that keeps needrestart from restarting the server, null if there is none.
       type: str

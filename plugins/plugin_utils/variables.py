@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import extra_arguments
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.watch import WATCH_LIMITS
@@ -93,6 +95,7 @@ def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[s
         *_image(values),
         *_arguments(values),
         *_environment(values),
+        *_firewall(values, row),
     ]
 
 
@@ -247,3 +250,32 @@ def _environment(values: Settings) -> Iterator[str]:
         for name in values[table]:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 yield f"dgx_vllm_{table} has {name!r}, which is not a valid name of an environment variable; rename it."
+
+
+def _firewall(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
+    wrong = [one for one in values["firewall_api_from"] if not _is_network(one)]
+    for one in wrong:
+        yield (
+            f"dgx_vllm_firewall_api_from has {one!r}; write a network or an address, as 192.0.2.0/24 or 2001:db8::/32."
+        )
+    guarded = boolean(values["firewall"], strict=False) and row.get("is_head", True)
+    if guarded and not values["firewall_api_from"] and not _is_loopback(values["host"]):
+        yield (
+            f"dgx_vllm_firewall is on and dgx_vllm_host is {values['host']}, but nobody may reach the API; write the "
+            "networks of its clients into dgx_vllm_firewall_api_from (0.0.0.0/0 and ::/0 for everybody), or set "
+            "dgx_vllm_host: 127.0.0.1."
+        )
+
+
+def _is_network(text: Any) -> bool:
+    try:
+        return bool(ipaddress.ip_network(str(text), strict=False))
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

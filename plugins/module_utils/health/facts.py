@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     watch: str = ""
     watch_unit: str = "dgx-vllm-watch.service"
     evidence: dict[str, Any] | None = None
+    firewall: bool = False
 
 
 class Unit(NamedTuple):
