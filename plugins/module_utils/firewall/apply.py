@@ -5,6 +5,7 @@ The new rules lie in /run until they are kept: whatever happens before, a boot h
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
@@ -58,6 +59,7 @@ def keep(root: Path, runner: Runner, unit: str) -> None:
     rules = under(root, NEW)
     files.write(under(root, table.RULES), rules.read_text(encoding="utf-8"), MODE)
     files.write(under(root, table.UNIT_FILE), unit, MODE)
+    files.write(under(root, table.DROP_IN), table.DROP_IN_TEXT, MODE)
     REVERT.cancel(runner)
     for words in (["daemon-reload"], ["reenable", table.UNIT], ["reload-or-restart", table.UNIT]):
         done = runner(["systemctl", *words])
@@ -75,6 +77,8 @@ def remove(root: Path, runner: Runner) -> None:
     REVERT.cancel(runner)
     runner(["systemctl", "disable", "--now", table.UNIT])
     runner(DELETE)
-    for path in (table.UNIT_FILE, table.RULES, table.LOADED, NEW, REVERT.script):
+    for path in (table.UNIT_FILE, table.DROP_IN, table.RULES, table.LOADED, NEW, REVERT.script):
         under(root, path).unlink(missing_ok=True)
+    with suppress(OSError):  # Others have drop-ins there too, or it is gone.
+        under(root, table.DROP_IN).parent.rmdir()
     runner(["systemctl", "daemon-reload"])

@@ -16,8 +16,13 @@ RULES = "/etc/dgx-vllm/firewall.nft"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 LOADED = "/var/lib/dgx-vllm/state/firewall"
 """Digest of what nft listed when the rules were kept."""
-WANTED_BY = ("sysinit.target", "nftables.service")
-"""That of nftables too: starting it flushes every table (/etc/nftables.conf of Debian and Ubuntu)."""
+WANTS = f"/etc/systemd/system/sysinit.target.wants/{UNIT}"
+DROP_IN = "/etc/systemd/system/nftables.service.d/dgx-vllm.conf"
+DROP_IN_TEXT = f"""# Managed by Ansible (role dgx_vllm): what this unit loads begins with `flush ruleset`.
+[Service]
+ExecStartPost=-/usr/sbin/nft -f {RULES}
+ExecReload=-/usr/sbin/nft -f {RULES}
+"""
 
 
 def listing(runner: Runner) -> str:
@@ -34,10 +39,10 @@ def is_loaded(root: Path, runner: Runner) -> bool:
 
 def firewall(root: Path, runner: Runner) -> dict[str, Any]:
     """`rules_sha256`, `unit_sha256` (None if there is none), `enabled`, `loaded`; nft is asked if rules were kept."""
-    wants = [under(root, f"/etc/systemd/system/{target}.wants/{UNIT}") for target in WANTED_BY]
+    drop_in = read_text(under(root, DROP_IN))
     return {
         "rules_sha256": digest(under(root, RULES)),
         "unit_sha256": digest(under(root, UNIT_FILE)),
-        "enabled": all(link.is_symlink() for link in wants),
+        "enabled": under(root, WANTS).is_symlink() and drop_in == DROP_IN_TEXT,
         "loaded": is_loaded(root, runner),
     }

@@ -31,10 +31,8 @@ class Node:
             if words.startswith(begin):
                 return done
         if words == "systemctl reenable dgx-vllm-firewall.service":
-            for target in table.WANTED_BY:
-                wants = under(self.root, f"/etc/systemd/system/{target}.wants")
-                wants.mkdir(parents=True, exist_ok=True)
-                (wants / table.UNIT).symlink_to(table.UNIT_FILE)
+            under(self.root, table.WANTS).parent.mkdir(parents=True, exist_ok=True)
+            under(self.root, table.WANTS).symlink_to(table.UNIT_FILE)
         return Completed(0, self.listed if words.startswith("nft list") else "", "")
 
     def load(self) -> None:
@@ -130,12 +128,25 @@ def test_a_unit_that_does_not_start_is_said(node: Node) -> None:
     assert not table.firewall(node.root, node.runner)["loaded"], "the next run has to try again"
 
 
+def test_a_unit_that_flushes_every_table_loads_ours_again(node: Node) -> None:
+    """Whether it is started for the first time, again, or reloaded; and it does not fail because of us."""
+    node.load()
+    node.keep()
+    lines = node.text(table.DROP_IN).splitlines()
+    assert lines[-2:] == [
+        f"{name}=-/usr/sbin/nft -f {table.RULES}" for name in ("ExecStartPost", "ExecReload")
+    ]
+    under(node.root, table.DROP_IN).unlink()
+    assert not table.firewall(node.root, node.runner)["enabled"]
+
+
 def test_removal_leaves_nothing(node: Node) -> None:
     node.load()
     node.keep()
     apply.remove(node.root, node.runner)
     assert "systemctl disable --now dgx-vllm-firewall.service" in node.seen
     assert "nft delete table inet dgx_vllm" in node.seen
+    assert not under(node.root, table.DROP_IN).parent.exists()
     assert [path.name for path in node.root.rglob("*") if path.is_file()] == []
 
 
