@@ -162,6 +162,10 @@ state:
       description: Docker's configuration file as V(exists), V(error), V(content).
       type: dict
       returned: always
+    registry_login:
+      description: Whether the role's own configuration of Docker's client holds a login, because a run was cut off.
+      type: bool
+      returned: always
     nvidia_ctk:
       description: V(path) and V(version) of nvidia-ctk, null if it is not installed.
       type: dict

@@ -106,6 +106,21 @@ def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> 
     assert not stages.node("one", "etc/releases/r1").exists()
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_l3_a_login_that_a_cut_run_left_goes_with_the_next_run(left: bool, tmp_path: Path) -> None:
+    """Even with an image that is there, and whatever stage the run is for."""
+    stages = Stages(tmp_path, "runtime/main", "image/main", "model/main")
+    file = stages.node("one", "etc/docker/config.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    given = node(registry_login=left)
+    run = stages.run(
+        "prepare", {"one": given}, "--tags", "model", __dgx_vllm_plan=plan("one"), dgx_vllm_model="o/m"
+    )
+    assert run.rc == 0, run.failure("one")
+    assert file.exists() is not left
+
+
 @pytest.mark.parametrize("pulled", [True, False])
 def test_the_registry_password_does_not_stay(pulled: bool, tmp_path: Path) -> None:
     stages = Stages(tmp_path, "common/state")

@@ -90,6 +90,7 @@ def collect(
         "packages": packages.result(),
         "docker": docker,
         "daemon_json": docker_cli.daemon_json(root / "etc/docker/daemon.json"),
+        "registry_login": docker_cli.registry_login(config_dir / "docker/config.json"),
         "nvidia_ctk": toolkit.result(),
         "cdi": {
             "specs": cdi.specifications(root, docker["cdi_spec_dirs"] or cdi.FOLDERS),
