@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.ansible_run import Run
 from helpers.releases import health, node, on_disk, plan, systemctl
@@ -113,10 +114,10 @@ def test_l3_a_login_that_a_cut_run_left_goes_with_the_next_run(left: bool, tmp_p
     file = stages.node("one", "etc/docker/config.json")
     file.parent.mkdir(parents=True)
     file.write_text("{}")
+    first = yaml.safe_load((stages.tasks / "prepare.yml").read_text(encoding="utf-8"))[0]
+    assert first["tags"] == ["always"]
     given = node(registry_login=left)
-    run = stages.run(
-        "prepare", {"one": given}, "--tags", "model", __dgx_vllm_plan=plan("one"), dgx_vllm_model="o/m"
-    )
+    run = stages.run("prepare", {"one": given}, __dgx_vllm_plan=plan("one"), dgx_vllm_model="o/m")
     assert run.rc == 0, run.failure("one")
     assert file.exists() is not left
 
