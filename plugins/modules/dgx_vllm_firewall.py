@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: dgx_vllm_firewall
 short_description: Load the nftables rules of the ports of dgx-vllm
-version_added: 0.3.0
+version_added: 0.2.0
 description:
   - Loads C(table inet dgx_vllm). No other table is read or changed, neither Docker's nor that of C(nftables.service).
   - A systemd timer takes the rules back after O(timeout) seconds unless O(state=kept) comes before, so a node that can

@@ -258,6 +258,16 @@ def given(firewall: dict[str, Any] | None, noted: bool) -> dict[str, Any]:
     return node(packages={"nftables": "1.0"}, ledger={"firewall": noted} if noted else {}, **more)
 
 
+def planned() -> dict[str, Any]:
+    found = plan("one")
+    row = {
+        "addresses": [], "peer_addresses": {}, "watch_port": 29590, "master_port": 29501, "executor": "mp",
+        "port": 8000,
+    }  # fmt: skip
+    found["hosts"]["one"].update(row)
+    return found
+
+
 WANTED = {
     "rules_sha256": "{{ __dgx_vllm_firewall_wanted.rules_sha256 }}",
     "unit_sha256": "{{ __dgx_vllm_firewall_wanted.unit_sha256 }}",
@@ -282,13 +292,7 @@ def test_the_stage_runs_only_where_something_is_to_do(
     stages = Stages(
         tmp_path, "runtime/main", "image/main", "model/main", "firewall/load", "firewall/remove"
     )  # fmt: skip
-    row = {
-        "addresses": [], "peer_addresses": {}, "watch_port": 29590, "master_port": 29501, "executor": "mp",
-        "port": 8000,
-    }  # fmt: skip
-    planned = plan("one")
-    planned["hosts"]["one"].update(row)
-    common = {"__dgx_vllm_plan": planned, "dgx_vllm_firewall": wanted, "dgx_vllm_model": "o/m"}
+    common = {"__dgx_vllm_plan": planned(), "dgx_vllm_firewall": wanted, "dgx_vllm_model": "o/m"}
     run = stages.run("prepare", {"one": given(firewall, noted)}, **common)
     assert run.rc == 0, run.failure("one")
     assert [call for call in stages.calls if "firewall" in call] == [f"one firewall/{name}" for name in ran]
@@ -300,3 +304,19 @@ def test_the_unit_comes_after_what_flushes_every_table() -> None:
     assert "\nAfter=nftables.service\n" in unit
     assert unit.count(table.RULES) == 2
     assert f"/{readers.setting(unit, 'WantedBy')[0]}.wants/" in table.WANTS
+
+
+def test_check_mode_shows_the_rules_and_loads_none(tmp_path: Path) -> None:
+    """With the real module, which only reads here."""
+    stages = Stages(tmp_path, "common/packages")
+    common = {"__dgx_vllm_plan": planned(), "dgx_vllm_firewall": True, "dgx_vllm_model": "o/m"}
+    api = {"dgx_vllm_host": "192.0.2.1", "dgx_vllm_firewall_api_from": ["198.51.100.0/24"]}
+    run = stages.run("firewall/load", {"one": given(None, False)}, "--check", "--diff", **common, **api)
+    assert run.rc == 0, run.failure("one")
+    (shown,) = (
+        result["diff"] for task, _, result in run.results() if task == "dgx_vllm : Show what would be loaded"
+    )
+    assert "\t\tip daddr 192.0.2.1 tcp dport 8000 drop\n" in shown["after"]
+    assert [
+        task for task, _, result in run.results() if "Keep the rules" in task and not result.get("skipped")
+    ] == []
