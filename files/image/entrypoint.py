@@ -34,7 +34,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import serve_arguments
-import setting_table
+import setting_kinds
 
 OWN_VARIABLES = (
     "MODEL",
@@ -166,22 +166,22 @@ QUIET = "--disable-access-log-for-endpoints"
 NO_THINKING = '{"enable_thinking": false}'
 
 #: variable -> (flag, default, what it may hold)
-VARIABLES: dict[str, tuple[str, str, setting_table.Kind]] = {
-    "HOST": ("--host", "0.0.0.0", setting_table.HOST),
-    "PORT": ("--port", "8000", setting_table.PORT),
-    "TENSOR_PARALLEL_SIZE": ("--tensor-parallel-size", "1", setting_table.PARTS),
-    "MAX_MODEL_LEN": ("--max-model-len", "", setting_table.TOKENS),
-    "GPU_MEMORY_UTIL": ("--gpu-memory-utilization", "0.8", setting_table.SHARE),
-    "MAX_NUM_SEQS": ("--max-num-seqs", "", setting_table.SEQUENCES),
-    "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", setting_table.GRACE),
+VARIABLES: dict[str, tuple[str, str, setting_kinds.Kind]] = {
+    "HOST": ("--host", "0.0.0.0", setting_kinds.HOST),
+    "PORT": ("--port", "8000", setting_kinds.PORT),
+    "TENSOR_PARALLEL_SIZE": ("--tensor-parallel-size", "1", setting_kinds.PARTS),
+    "MAX_MODEL_LEN": ("--max-model-len", "", setting_kinds.TOKENS),
+    "GPU_MEMORY_UTIL": ("--gpu-memory-utilization", "0.8", setting_kinds.SHARE),
+    "MAX_NUM_SEQS": ("--max-num-seqs", "", setting_kinds.SEQUENCES),
+    "SHUTDOWN_TIMEOUT": ("--shutdown-timeout", "", setting_kinds.GRACE),
 }
 
 #: Ignored where this vLLM does not have the option.
 OPTIONAL = ("SHUTDOWN_TIMEOUT",)
 
 
-def _refuse(name: str, kind: setting_table.Kind, value: str) -> None:
-    problem = setting_table.read_wrong(name, kind, value) if value else ""
+def _refuse(name: str, kind: setting_kinds.Kind, value: str) -> None:
+    problem = setting_kinds.read_wrong(name, kind, value) if value else ""
     if problem:
         raise Refused(problem)
 
@@ -207,7 +207,7 @@ def serve_command(
         raise Refused(
             "MODEL is not set: set it with -e MODEL=<Hugging Face id or directory in the container>."
         )
-    _refuse("MODEL", setting_table.MODEL, model)
+    _refuse("MODEL", setting_kinds.MODEL, model)
     command = ["vllm", "serve", *([model] if model and "--model" not in flags else [])]
     for name, (flag, default, kind) in VARIABLES.items():
         value = env.get(name, "").strip()
@@ -274,7 +274,7 @@ def prepare_environment(env: MutableMapping[str, str]) -> None:
         routes.append(value)
     assumed = env.get("DGX_VLLM_ASSUME_CAPABILITY", "").strip()
     if assumed:
-        _refuse("DGX_VLLM_ASSUME_CAPABILITY", setting_table.CAPABILITY, assumed)
+        _refuse("DGX_VLLM_ASSUME_CAPABILITY", setting_kinds.CAPABILITY, assumed)
         routes.append(f"assumed-{assumed}")
     if routes != list(SWITCHES.values()):
         root = env.get("VLLM_CACHE_ROOT") or str(Path(env.get("HOME", "/root")) / ".cache" / "vllm")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, watch
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import docker, fabric, firewall, watch
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server import node as server
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.models import server_models
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import ServerError
@@ -38,6 +38,11 @@ def node_fabric(
     return {"env": environment, "docker": fabric.container_arguments(row, rails)}
 
 
+def node_firewall(planned: Mapping[str, Any], host: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of templates/firewall.nft.j2: who may reach which port of the node."""
+    return firewall.rules(planned, host, settings)
+
+
 def tuner_command(settings: Mapping[str, Any], node: Mapping[str, Any], plan: bool = False) -> list[str]:
     """The command that tunes the MoE kernels on a standalone node; with `plan`, the one that says what it would do."""
     return docker.tuner_command(settings, node, plan)
@@ -63,6 +68,7 @@ class FilterModule:
         """Name to function."""
         return {
             "node_fabric": node_fabric,
+            "node_firewall": node_firewall,
             "node_server": node_server,
             "server_models": server_models,
             "systemd_quote": systemd_quote,

@@ -45,6 +45,11 @@ options:
         than the current key has its own in its C(vllm.env).
     type: str
     default: ""
+  secrets:
+    description: What no line of the log may show besides the key, such as values of the server's environment.
+    type: list
+    elements: str
+    default: []
   model:
     description: The served name that must be listed and must answer. If empty, the first one listed.
     type: str
@@ -86,6 +91,10 @@ options:
         no longer has it, and only for the same run of the unit.
     type: dict
     default: {}
+  firewall:
+    description: Whether the firewall's rules must be loaded; a warning if they are not.
+    type: bool
+    default: false
   mode:
     description:
       - V(full) runs every check once the server answers.
@@ -220,6 +229,7 @@ def argument_spec() -> dict[str, Any]:
         "port": {"type": "int", "default": 8000},
         "api_key": {"type": "str", "default": "", "no_log": True},
         "api_key_file": {"type": "str", "default": "", "no_log": False},
+        "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         "model": {"type": "str", "default": ""},
         "image_id": {"type": "str", "default": ""},
         "moe_config_required": {"type": "bool", "default": False},
@@ -228,6 +238,7 @@ def argument_spec() -> dict[str, Any]:
         "watch": {"type": "str", "default": ""},
         "watch_unit": {"type": "str", "default": "dgx-vllm-watch.service"},
         "evidence": {"type": "dict", "default": {}},
+        "firewall": {"type": "bool", "default": False},
         "mode": {"type": "str", "default": "full", "choices": ["probe", "full"]},
         "restarts_before": {"type": "int", "default": -1},
         "timeout": {"type": "int", "default": 0},

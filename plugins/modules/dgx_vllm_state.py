@@ -162,6 +162,10 @@ state:
       description: Docker's configuration file as V(exists), V(error), V(content).
       type: dict
       returned: always
+    registry_login:
+      description: Whether the role's own configuration of Docker's client holds a login, because a run was cut off.
+      type: bool
+      returned: always
     nvidia_ctk:
       description: V(path) and V(version) of nvidia-ctk, null if it is not installed.
       type: dict
@@ -176,6 +180,12 @@ state:
     boot_id:
       description: The kernel's ID of this boot.
       type: str
+      returned: always
+    firewall:
+      description:
+        - V(rules_sha256) and V(unit_sha256) of the firewall's files, null if there are none.
+        - V(enabled), and V(loaded), whether the kernel has just these rules.
+      type: dict
       returned: always
     needrestart_sha256:
       description: Digest of the file that keeps needrestart from restarting the server, null if there is none.

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import kinds
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import container_arguments, extra_arguments
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import setting_table as table
 
 Settings = Mapping[str, Any]
 
@@ -95,11 +97,11 @@ def mistakes(settings: Settings, specs: Specs, row: Mapping[str, Any]) -> list[s
         return folders
     return [
         *_replica(values, row),
-        *_readers(values),
         *_model(values),
         *_image(values),
         *_arguments(values),
         *_environment(values),
+        *_firewall(values, row),
     ]
 
 
@@ -152,17 +154,6 @@ def _replica(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _readers(values: Settings) -> Iterator[str]:
-    for reader in values["watch_readers"]:
-        try:
-            ipaddress.IPv4Network(reader)
-        except ValueError:
-            yield (
-                f"dgx_vllm_watch_readers has {reader!r}; write an IPv4 address or a whole network, as 192.0.2.7 or "
-                "192.0.2.0/28."
-            )
-
-
 def _model(values: Settings) -> Iterator[str]:
     model = values["model"]
     if not model:
@@ -210,8 +201,25 @@ def _environment(values: Settings) -> Iterator[str]:
         elif name == "VLLM_PORT":
             yield "dgx_vllm_extra_env has VLLM_PORT, vLLM's internal port; the API's port is dgx_vllm_port."
     capability = values["extra_env"].get("DGX_VLLM_ASSUME_CAPABILITY")
-    if capability is not None and not table.fits(table.CAPABILITY, str(capability)):
-        yield f"dgx_vllm_extra_env has DGX_VLLM_ASSUME_CAPABILITY; set it to {table.CAPABILITY.expected}."
+    if capability is not None and not kinds.fits(kinds.CAPABILITY, str(capability)):
+        yield f"dgx_vllm_extra_env has DGX_VLLM_ASSUME_CAPABILITY; set it to {kinds.CAPABILITY.expected}."
     for name in values["model_environment"]:
         if name in OWN_DOWNLOAD:
             yield f"dgx_vllm_model_environment has {name}; {OWN_DOWNLOAD[name]}."
+
+
+def _firewall(values: Settings, row: Mapping[str, Any]) -> Iterator[str]:
+    guarded = boolean(values["firewall"], strict=False) and row.get("is_head", True)
+    if guarded and not values["firewall_api_from"] and not _is_loopback(values["host"]):
+        yield (
+            f"dgx_vllm_firewall is on and dgx_vllm_host is {values['host']}, but nobody may reach the API; write the "
+            "networks of its clients into dgx_vllm_firewall_api_from (0.0.0.0/0 and ::/0 for everybody), or set "
+            "dgx_vllm_host: 127.0.0.1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -28,7 +28,7 @@ class Image:
     def __init__(self, place: Path, version: str, program: str = FAKE_VLLM) -> None:
         self.place = place
         (place / "opt").mkdir()
-        for name in ("serve_arguments.py", "setting_table.py"):
+        for name in ("serve_arguments.py", "setting_kinds.py"):
             shutil.copy(vllm_sources.IMAGE / name, place / "opt")
         text = ENTRYPOINT.read_text().replace('"/opt/nvidia/', f'"{place}/nvidia/')
         (place / "opt" / "entrypoint.py").write_text(text)

@@ -238,7 +238,7 @@ class Deployment:
             found += preflight(state, given, host)
             found += preflight_drift(hostvars, list(self.nodes), given, host)
             if len(self.nodes) > 1:
-                known = {"docker_installed": state["docker"]["installed"]}
+                known = {**self.settings, "docker_installed": state["docker"]["installed"]}
                 found += preflight_fabric(node.fabric(), node.row, known)
         return found
 

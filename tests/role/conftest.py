@@ -18,6 +18,7 @@ KEPT = {
     "draft": "{{ __dgx_vllm_draft }}",
     "unit": "{{ __dgx_vllm_unit_text }}",
     "env": "{{ __dgx_vllm_env }}",
+    "firewall": "{{ __dgx_vllm_firewall_text }}",
     "release": "{{ __dgx_vllm_release }}",
     "serve_args": "{{ __dgx_vllm_server.serve }}",
     "docker_args": "{{ __dgx_vllm_server.docker }}",

@@ -41,7 +41,7 @@ def entrypoint() -> ModuleType:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("part", "suffix"), [("draft", "service"), ("env", "env")])
+@pytest.mark.parametrize(("part", "suffix"), [("draft", "service"), ("env", "env"), ("firewall", "nft")])
 def test_text_is_the_golden_one(
     rendered: Rendered, case: str, part: str, suffix: str, request: pytest.FixtureRequest
 ) -> None:

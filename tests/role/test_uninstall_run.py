@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.ansible_run import Run
 from helpers.releases import health, node, on_disk, plan, systemctl
@@ -104,6 +105,40 @@ def test_an_upgrade_takes_the_cache_of_the_release_that_goes(tmp_path: Path) -> 
     assert [cache.exists() for cache in caches] == [False, False, True, True]
     assert [call for call in stages.calls if "docker" in call] == [f"docker image rm {OURS}"]
     assert not stages.node("one", "etc/releases/r1").exists()
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_firewall_goes_before_its_package(noted: bool, tmp_path: Path) -> None:
+    stages = Stages(
+        tmp_path,
+        "common/validate",
+        "common/state",
+        "firewall/remove",
+        "uninstall/dependents",
+        "uninstall/packages",
+    )
+    absent = {"exists": False}
+    ledger = {"packages": ["nftables"], "firewall": noted}
+    given = node(service=absent, watch=absent, daemon_json=absent, releases={}, ledger=ledger)
+    run = stages.run("uninstall", {"one": given}, dgx_vllm_model="org/m")
+    assert run.rc == 0, run.failure("one")
+    ran = [call.removeprefix("one ") for call in stages.calls if "firewall" in call or "packages" in call]
+    assert ran == [*(["firewall/remove"] if noted else []), "uninstall/packages"]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_l3_a_login_that_a_cut_run_left_goes_with_the_next_run(left: bool, tmp_path: Path) -> None:
+    """Even with an image that is there, and whatever stage the run is for."""
+    stages = Stages(tmp_path, "runtime/main", "image/main", "model/main")
+    file = stages.node("one", "etc/docker/config.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    first = yaml.safe_load((stages.tasks / "prepare.yml").read_text(encoding="utf-8"))[0]
+    assert first["tags"] == ["always"]
+    given = node(registry_login=left)
+    run = stages.run("prepare", {"one": given}, __dgx_vllm_plan=plan("one"), dgx_vllm_model="o/m")
+    assert run.rc == 0, run.failure("one")
+    assert file.exists() is not left
 
 
 @pytest.mark.parametrize("pulled", [True, False])

@@ -8,14 +8,12 @@ from pathlib import Path
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import files
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric import netplan
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.revert import Revert
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state.host import under
 
-UNIT = "dgx-vllm-netplan-revert"
 BEFORE = "/run/dgx-vllm-netplan.before"
 MODE = int(netplan.MODE, 8)
-SCRIPT = "/run/dgx-vllm-netplan.revert"
-"""The revert as a file. `netplan apply` makes systemd read its units again, and what systemd 252 then reads of a
-transient unit's command is not what it was given: a semicolon has become a backslash and a semicolon."""
+REVERT = Revert("dgx-vllm-netplan-revert", netplan.PATH, "/run/dgx-vllm-netplan.revert")
 ORIGINAL = "/var/lib/dgx-vllm/state/40-cx7.yaml.original"
 """A file of somebody else that had our path; uninstall puts it back."""
 
@@ -50,32 +48,17 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
         files.write(under(root, BEFORE), old, MODE)
         if not netplan.ours(old):
             files.write(under(root, ORIGINAL), old, MODE)
-    files.write(under(root, SCRIPT), revert_script(old, text), MODE)
-    revert = ["/bin/sh", SCRIPT]
-    runner(["systemctl", "stop", f"{UNIT}.timer"])
-    timer = runner(
-        [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={UNIT}",
-            f"--description=Reverts {netplan.PATH}",
-            f"--on-active={seconds}",
-            "--timer-property=AccuracySec=1s",
-            *revert,
-        ]
-    )
-    if timer.rc != 0:
+    complaint = REVERT.schedule(root, runner, revert_script(old, text), seconds)
+    if complaint:
         raise ApplyError(
-            f"systemd-run cannot schedule the automatic revert ({timer.complaint}), so {netplan.PATH} was left as it "
+            f"systemd-run cannot schedule the automatic revert ({complaint}), so {netplan.PATH} was left as it "
             "is; fix what it says and run again."
         )
     files.write(file, text, MODE)
     for step in ("generate", "apply"):
         done = runner(["netplan", step])
         if done.rc != 0:
-            runner(revert)
-            runner(["systemctl", "stop", f"{UNIT}.timer"])
+            REVERT.now(runner)
             raise ApplyError(
                 f"netplan {step} failed ({done.complaint}), and {netplan.PATH} has been restored; fix what it says, "
                 "or set dgx_vllm_fabric_manage: false and give the rails their addresses yourself."
@@ -84,12 +67,12 @@ def apply(root: Path, runner: Runner, text: str, seconds: int) -> None:
 
 def keep(runner: Runner) -> None:
     """The node still answers: stop the timer."""
-    if runner(["systemctl", "is-active", "--quiet", f"{UNIT}.timer"]).rc != 0:
+    if not REVERT.pending(runner):
         raise ApplyError(
-            f"The node reverted {netplan.PATH} before it was reached again; look at `journalctl -u {UNIT}` and at "
-            "the route to the node, then run again."
+            f"The node reverted {netplan.PATH} before it was reached again; look at `journalctl -u {REVERT.unit}` and "
+            "at the route to the node, then run again."
         )
-    runner(["systemctl", "stop", f"{UNIT}.timer"])
+    REVERT.cancel(runner)
 
 
 def remove(root: Path, runner: Runner) -> bool:

@@ -33,6 +33,7 @@ def full_checks(reading: Reading, wanted: Wanted) -> list[Finding]:
         findings.append(image_check(reading.container, wanted))
         findings += container_checks(reading, reading.container, wanted)
         findings += driver_checks(reading)
+        findings += firewall_checks(reading)
     return findings + endpoint_checks(reading.replies, wanted)
 
 
@@ -88,6 +89,19 @@ def driver_checks(reading: Reading) -> list[Finding]:
     found = f"driver {reading.driver['installed']} is installed, and {reading.driver['loaded']} is loaded"
     reason = "the server cannot start again before a reboot"
     return [Check("", "driver").warned(found, reason, "Reboot the node when the service can be missed.")]
+
+
+def firewall_checks(reading: Reading) -> list[Finding]:
+    """A warning if the rules are gone: the server serves, and others reach its ports."""
+    if reading.firewall is None:
+        return []
+    check = Check("", "firewall")
+    if reading.firewall:
+        return [check.passed("the rules are loaded")]
+    reason = "others reach the ports; something flushed or changed `nft list table inet dgx_vllm`"
+    return [
+        check.warned("the rules are not loaded as they were kept", reason, "Run site.yml --tags firewall.")
+    ]
 
 
 def container_checks(reading: Reading, container: Container, wanted: Wanted) -> list[Finding]:

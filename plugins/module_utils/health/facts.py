@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import arguments as serve_arguments
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.options import OPTIONS
@@ -29,6 +29,9 @@ class Wanted(NamedTuple):
     watch: str = ""
     watch_unit: str = "dgx-vllm-watch.service"
     evidence: dict[str, Any] | None = None
+    firewall: bool = False
+    secrets: Sequence[str] = ()
+    """What the log must not show besides the key."""
 
 
 class Unit(NamedTuple):

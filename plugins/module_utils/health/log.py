@@ -53,7 +53,7 @@ _DEFAULT_CONFIG = re.compile(r"Using default MoE config")
 _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",]+"), r"\1 ***"),
-    (re.compile(r"(?i)(--(?:api-key|hf-token)[= ])\s*[^\s'\",]+"), r"\1***"),
+    (re.compile(r"(?i)(--[\w-]{0,40}(?:api-key|token|passw(?:or)?d|secret)[= ])\s*[^\s'\",]+"), r"\1***"),
     (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@'\"]{1,256}@"), r"\1***@"),
     (
         re.compile(

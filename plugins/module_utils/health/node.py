@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils import systemd
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.firewall.table import is_loaded
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health import inside
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Unit, Watch
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import split_runs
@@ -58,6 +59,10 @@ class Node:
     def driver(self) -> dict[str, str | None]:
         """Versions of the driver that is loaded and of the one that is installed."""
         return cdi.driver(self._root)
+
+    def firewall(self) -> bool:
+        """Whether the kernel has the firewall's rules as they were kept."""
+        return is_loaded(self._root, lambda argv: self._run(argv, 15.0))
 
     def unit(self) -> Unit:
         """The unit's state now."""

@@ -73,6 +73,8 @@ class Reading(NamedTuple):
     inside: Inside = Inside()
     driver: Mapping[str, str | None] = MappingProxyType({})
     """Versions of the loaded and of the installed driver."""
+    firewall: bool | None = None
+    """Whether the rules are loaded; None if nobody wants them."""
 
     def failed(self, restarts_before: int) -> bool:
         """Whether the service has failed; a unit of a replica may be down until its watch starts all of them."""
@@ -114,6 +116,8 @@ def read_full(wanted: Wanted, node: Node, http: Http) -> Reading:
         return reading
     container = node.container()
     reading = reading._replace(container=container, driver=node.driver())
+    if wanted.firewall:
+        reading = reading._replace(firewall=node.firewall())
     if not container.running:
         return reading
     reading = reading._replace(inside=node.inside())

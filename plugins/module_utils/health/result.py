@@ -68,7 +68,7 @@ def full_result(reading: Reading, wanted: Wanted) -> dict[str, Any]:
 
 def explained(lines: Sequence[str], wanted: Wanted) -> Explanation:
     """Known errors, the last exception and the last lines of a log."""
-    text = mask("\n".join(lines), [wanted.api_key])
+    text = mask("\n".join(lines), [wanted.api_key, *wanted.secrets])
     return Explanation(explain(text), root_error(text), text.splitlines()[-TAIL_LINES:])
 
 

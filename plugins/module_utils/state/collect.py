@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Runner, run
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.firewall.table import firewall
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.selection import wanted_of
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import (
@@ -65,6 +66,7 @@ def collect(
         clock = pool.submit(host.clock, runner, query.now)
         packages = pool.submit(host.packages, query.packages, runner)
         toolkit = pool.submit(gpu.toolkit, root, runner)
+        wall = pool.submit(firewall, root, runner)
         kernel = host.kernel(root)
         main = {"model": query.model, "revision": query.model_revision, "files": query.model_files}
         model, *others = (_weights(root, query, one) for one in (main, *query.other_models))
@@ -88,6 +90,7 @@ def collect(
         "packages": packages.result(),
         "docker": docker,
         "daemon_json": docker_cli.daemon_json(root / "etc/docker/daemon.json"),
+        "registry_login": docker_cli.registry_login(config_dir / "docker/config.json"),
         "nvidia_ctk": toolkit.result(),
         "cdi": {
             "specs": cdi.specifications(root, docker["cdi_spec_dirs"] or cdi.FOLDERS),
@@ -102,6 +105,7 @@ def collect(
         "container": ours,
         **service.releases(config_dir),
         "apt": apt.repositories(root),
+        "firewall": wall.result(),
         "needrestart_sha256": service.digest(host.under(root, NEEDRESTART)),
         "ledger": ledger.read(records / "ledger.json"),
         "health": service.record(records / "health.json"),

@@ -166,3 +166,9 @@ def daemon_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         return {"exists": True, "error": "is not a JSON object", "content": {}}
     return {"exists": True, "error": None, "content": content}
+
+
+def registry_login(path: Path) -> bool:
+    """Whether a configuration of Docker's client holds a login; one that cannot be read may hold one."""
+    found = daemon_json(path)
+    return found["error"] is not None or bool(found["content"].get("auths"))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import combinations, count
 from typing import Any, NamedTuple
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import setting_table as table
 
 FUNCTIONS_PER_PORT = 2
 """PCIe functions of a ConnectX-7 port of a GB10 machine; each is a network interface and an RDMA device."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import kinds
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import setting_table as table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan import addresses as fabric
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.nodes import DEFAULTS, SAME, Node
 
@@ -75,10 +76,10 @@ class _Reader:
     def place(self, name: str) -> str:
         return f" ({self.origins[name]})" if name in self.origins else ""
 
-    def whole_number(self, name: str, kind: Optional[table.Kind] = None) -> int:
+    def whole_number(self, name: str, kind: Optional[kinds.Kind] = None) -> int:
         kind = kind or table.TABLE[name]
         value = self.value(name)
-        if table.fits(kind, value):
+        if kinds.fits(kind, value):
             return int(value)
         self.mistakes.append(
             f"{self.host}: dgx_vllm_{name} is {table.shown(value)}{self.place(name)}; set it to {kind.expected}."

@@ -14,12 +14,16 @@ DOCKER_BRIDGE = ipaddress.IPv4Network("172.17.0.0/16")
 """What Docker takes for its bridge when it is installed, unless it is told otherwise."""
 
 
+INTERNAL = ("lo", "docker", "br-", "veth")
+"""Beginnings of names of interfaces that no other machine is behind."""
+
+
 def fabric_findings(facts: Mapping[str, Any], row: Mapping[str, Any], settings: Settings) -> list[Finding]:
     """One failure per mistake that neither cables nor packages can fix, or one finding that passed.
 
     `facts` is the `fabric` of dgx_vllm_fabric, `row` the node's row of the plan; `settings` has `manage` (whether the
-    role writes the addresses), `renumber` (whether they may move) and `docker_installed`. No user can accept these:
-    they lock the node out or leave it without a fabric.
+    role writes the addresses), `renumber` (whether they may move), `docker_installed` and `firewall` (it is on).
+    No user can accept a failure: it locks the node out or leaves it without a fabric.
     """
     check = Check(row["host"], "rails")
     others = [*_elsewhere_configured(check, facts, row)] if settings.get("manage", True) else []
@@ -31,7 +35,31 @@ def fabric_findings(facts: Mapping[str, Any], row: Mapping[str, Any], settings: 
     ]
     if any(finding.status == "fail" for finding in findings):
         return findings
-    return [check.passed(", ".join(rail["address"] for rail in row["rails"])), *findings]
+    rails = check.passed(", ".join(rail["address"] for rail in row["rails"]))
+    return [rails, *findings, *_master_port(Check(row["host"], "master_port"), facts, row, settings)]
+
+
+def _master_port(
+    check: Check, facts: Mapping[str, Any], row: Mapping[str, Any], settings: Settings
+) -> Iterator[Finding]:
+    """Of a head: PyTorch's store asks for no key and listens at every address, whatever --master-addr says."""
+    if not row.get("is_head") or settings.get("firewall", True):
+        return
+    rails = {rail["interface"] for rail in facts["rails"]}
+    others = [
+        f"{address.partition('/')[0]} of {interface}"
+        for interface, addresses in facts["addresses"].items()
+        if interface not in rails and not interface.startswith(INTERNAL)
+        for address in addresses
+    ]
+    if not others:
+        return
+    yield check.warned(
+        f"{row['master_port']} open at {', '.join(others)} too",
+        "the store of PyTorch listens at every address, and whoever reaches it can read and change what the nodes of "
+        "the replica tell each other",
+        "set dgx_vllm_firewall: true, or keep the port closed elsewhere (docs/operations.md, Ports)",
+    )
 
 
 def _elsewhere_configured(

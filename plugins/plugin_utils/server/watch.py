@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import connect_host
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve.table import WATCH_LIMITS
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.shapes import (
     Node,
     Row,
     ServerError,
     Settings,
 )
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.setting_table import WATCH_LIMITS
 
 
 def configuration(settings: Settings, row: Row, node: Node) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 PLUGINS = ROOT / "plugins"
 COLLECTION = "ansible_collections.dgx_vllm.spark."
-SHARED = {"deadline", "__init__", "command", "files", "finding", "remedies", "systemd"}
+SHARED = {"deadline", "__init__", "command", "files", "finding", "remedies", "revert", "systemd"}
 LONGEST_FUNCTION = 70
 LONGEST_VARS_FILE = 80
 

@@ -304,6 +304,23 @@ def test_folders_beside_each_other_are_taken(folders: dict[str, str]) -> None:
 def test_m4_a_reader_of_the_watch_is_an_address(reader: str) -> None:
     (sentence,) = judged(PAIR, tensor_parallel_size=2, replica="chat", watch_readers=["192.0.2.7", reader])
     assert sentence == (
-        f"dgx_vllm_watch_readers has {reader!r}; write an IPv4 address or a whole network, as 192.0.2.7 or "
+        f"dgx_vllm_watch_readers has the item {reader!r}; write an IPv4 address or a whole network, as 192.0.2.7 or "
         "192.0.2.0/28."
     )
+
+
+@pytest.mark.parametrize("wrong", ["192.0.2.0/33", "the office", "", 7.5])
+def test_sources_of_the_firewall_are_networks(wrong: Any) -> None:
+    (sentence,) = judged(firewall_api_from=["192.0.2.0/24", "2001:db8::1", wrong])
+    assert sentence.startswith(f"dgx_vllm_firewall_api_from has the item {wrong!r}; write a network")
+
+
+@pytest.mark.parametrize("on", [True, "yes"])
+def test_a_firewall_that_lets_no_client_in_is_a_mistake(on: Any) -> None:
+    (sentence,) = judged(firewall=on, host="0.0.0.0")
+    assert "nobody may reach the API" in sentence
+    assert judged(firewall=on, host="0.0.0.0", firewall_api_from=["0.0.0.0/0"]) == []
+    assert judged(firewall=on) == [], "the default address is loopback"
+    assert judged(firewall="no", host="0.0.0.0") == []
+    worker = {**PAIR, "is_head": False}
+    assert judged(worker, firewall=on, host="0.0.0.0", replica="chat", tensor_parallel_size=2) == []

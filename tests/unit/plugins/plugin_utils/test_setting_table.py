@@ -8,9 +8,10 @@ from typing import Any
 
 import entrypoint
 import pytest
-import setting_table
+import setting_kinds
 import yaml
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import table
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.serve import kinds
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils import setting_table as table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.limits import THRESHOLDS, limits_from
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.plan.plan import plan
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.server.vllm import arguments, environment
@@ -69,8 +70,8 @@ def is_sentence(text: str) -> bool:
     return named and text.endswith(".") and text.isprintable()
 
 
-def test_the_entry_point_has_the_same_table() -> None:
-    assert Path(str(table.__file__)).resolve() == Path(str(setting_table.__file__)).resolve()
+def test_the_entry_point_has_the_same_kinds() -> None:
+    assert Path(str(kinds.__file__)).resolve() == Path(str(setting_kinds.__file__)).resolve()
 
 
 def test_every_public_variable_is_in_the_table() -> None:
@@ -86,11 +87,11 @@ def test_every_public_variable_is_in_the_table() -> None:
 def test_limits_are_those_of_the_code_and_their_defaults_are_sensible() -> None:
     assert set(table.THRESHOLDS) == set(THRESHOLDS)
     for name, value in THRESHOLDS.items():
-        assert table.fits(table.THRESHOLDS[name], value), name
+        assert kinds.fits(table.THRESHOLDS[name], value), name
     watch = WatchSettings(host="a", rank=0, peers=(), head="a")
     for name, kind in table.WATCH_LIMITS.items():
-        assert table.fits(kind, getattr(watch, name)) or kind.type == "int", name
-        assert table.fits(kind, int(getattr(watch, name))), name
+        assert kinds.fits(kind, getattr(watch, name)) or kind.type == "int", name
+        assert kinds.fits(kind, int(getattr(watch, name))), name
 
 
 @pytest.mark.parametrize("name", table.TABLE)

@@ -81,10 +81,10 @@ def test_systemd_reads_the_command_again_as_it_was_given(node: Node) -> None:
     netplan_apply.apply(node.root, lambda words: (argv.append(words), node.runner(words))[1], NEW, 60)
     scheduled = next(words for words in argv if words[0] == "systemd-run")
     command = list(scheduled)[-2:]
-    assert command == ["/bin/sh", netplan_apply.SCRIPT]
+    assert command == ["/bin/sh", netplan_apply.REVERT.script]
     assert all(re.fullmatch(r"[\w/.-]+", word) for word in command)
     assert "--timer-property=AccuracySec=1s" in scheduled
-    script = under(node.root, netplan_apply.SCRIPT)
+    script = under(node.root, netplan_apply.REVERT.script)
     assert script.read_text(encoding="utf-8") == netplan_apply.revert_script(None, NEW)
     assert script.stat().st_mode & 0o777 == 0o600
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.examine import examine
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Container, Wanted
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Node
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.state import cdi
 
 IMAGE = "sha256:" + "a" * 64
@@ -351,3 +352,15 @@ def test_each_thing_is_read_once_and_the_log_after_the_requests(node: Any, vllm:
     assert requests_before == [3] * len(node.commands), "GET /health, GET /v1/models and POST /v1/completions"
     assert len({tuple(words) for words in node.commands}) == len(node.commands)
     assert len([words for words in node.commands if words[:2] == ["docker", "exec"]]) == 1
+
+
+@pytest.mark.parametrize(("loaded", "status"), [(True, "pass"), (False, "warn")])
+def test_rules_that_are_gone_are_a_warning(
+    loaded: bool, status: str, node: Any, vllm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server serves all the same, so nothing is restarted for it; without the option there is no row."""
+    monkeypatch.setattr(Node, "firewall", lambda self: loaded)
+    result = full(node, vllm, firewall=True)
+    assert result["healthy"]
+    assert statuses(result)["firewall"] == status
+    assert "firewall" not in statuses(full(node, vllm))

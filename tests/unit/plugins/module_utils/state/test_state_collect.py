@@ -257,7 +257,7 @@ def test_the_keys_are_those_the_role_reads(tmp_path, runner):
             "current",
             "previous",
         ),
-        *("ledger", "health", "watch", "apt", "base_image", "desktop"),
+        *("ledger", "health", "watch", "apt", "base_image", "desktop", "firewall", "registry_login"),
     }
 
 

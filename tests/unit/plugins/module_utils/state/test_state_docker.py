@@ -161,3 +161,20 @@ def test_images_lie_where_their_store_keeps_them(tmp_path, write, store, root_di
     """R10: with containerd's image store the images are not in Docker's folder."""
     write("/etc/containerd/config.toml", configuration)
     assert docker_cli.image_folder(tmp_path, {"image_store": store, "root_dir": root_dir}) == folder
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (None, False),
+        ('{"auths": {}}', False),
+        ("{}", False),
+        ('{"auths": {"r": {"auth": "eA=="}}}', True),
+        ("{", True),
+    ],
+)
+def test_l3_a_login_that_was_left_is_seen(text, left, tmp_path):
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    assert docker_cli.registry_login(file) is left

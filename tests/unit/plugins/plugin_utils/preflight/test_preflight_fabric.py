@@ -177,3 +177,13 @@ def test_a_ring_that_grew_keeps_its_addresses_by_writing_them(spark: Machine) ->
     row = row_of("spark3", replica(4, fabric_kind="ring"))
     (finding,) = preflight_fabric(spark.read(rails=4), row)
     assert f"write `dgx_vllm_fabric_addresses: [{', '.join(old)}]` for spark3" in finding["remedy"]
+
+
+def test_m12_the_store_of_a_head_is_open_elsewhere_without_the_firewall(cabled: Machine) -> None:
+    """PyTorch's TCPStore listens on [::]; a warning, because a firewall of the operator's is not seen from here."""
+    head = {**ROW, "is_head": True, "master_port": 29501}
+    (rails, warning) = preflight_fabric(cabled.read(), head, {"firewall": False})
+    assert (rails["status"], warning["check"], warning["status"]) == ("pass", "master_port", "warn")
+    assert warning["found"] == "29501 open at 192.0.2.11 of enP7s7 too"
+    for row, settings in (({**head, "is_head": False}, {"firewall": False}), (head, {"firewall": True})):
+        assert [one["check"] for one in preflight_fabric(cabled.read(), row, settings)] == ["rails"]

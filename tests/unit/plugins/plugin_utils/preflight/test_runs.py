@@ -116,6 +116,7 @@ DEFECTS: dict[str, Defect] = {
     "same_model": Defect(put(commit="d" * 40), "warn", COMPLETE, pair_only=True),
     "same_clock": Defect(put(clock=60.0), "warn", pair_only=True),
     "rails": Defect(overlap, pair_only=True),
+    "master_port": Defect(put(), "warn", pair_only=True, firewall=False),
 }  # fmt: skip
 """A disk is judged while something is to be fetched; the others in every stage from the first that can know."""
 
@@ -171,7 +172,7 @@ def test_a_defect_is_judged_alike_in_every_stage(
 
 
 def test_every_check_is_walked() -> None:
-    assert set(DEFECTS) == {*CHECKS, *NAMES, "rails"}
+    assert set(DEFECTS) == {*CHECKS, *NAMES, "rails", "master_port"}
 
 
 def test_what_a_fresh_node_cannot_tell_is_asked_again_in_the_same_run() -> None:

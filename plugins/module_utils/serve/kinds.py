@@ -1,0 +1,1 @@
+../../../files/image/setting_kinds.py

@@ -1,1 +1,0 @@
-../../../files/image/setting_table.py
