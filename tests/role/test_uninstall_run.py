@@ -134,7 +134,9 @@ def removal(place: Path, docker: str = "", **state: Any) -> tuple[Stages, Run]:
 
 @pytest.mark.parametrize("unit", ["service", "watch"])
 def test_m2_a_silent_systemd_stops_uninstall_before_any_change(unit: str, tmp_path: Path) -> None:
-    stages, run = removal(tmp_path, **{unit: {"exists": False, "error": "systemctl gave no answer within 60 s"}})
+    stages, run = removal(
+        tmp_path, **{unit: {"exists": False, "error": "systemctl gave no answer within 60 s"}}
+    )
     assert "systemctl show on one gives no answer" in run.failure("one")
     assert stages.node("one", "etc/releases/r1/vllm.env").exists()
 
@@ -162,7 +164,9 @@ def test_m8_a_list_that_docker_does_not_give_stops_before_any_change(tmp_path: P
 
 def test_m8_a_silent_docker_does_not_keep_the_secrets(tmp_path: Path) -> None:
     docker = {"installed": True, "running": False, "error": "Cannot connect to the Docker daemon"}
-    stages, run = removal(tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]})
+    stages, run = removal(
+        tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]}
+    )
     assert "Cannot connect to the Docker daemon" in run.failure("one")
     assert not stages.node("one", "etc").exists()
     assert stages.node("one", "lib/state").exists(), "the ledger, for the run after"
@@ -171,12 +175,16 @@ def test_m8_a_silent_docker_does_not_keep_the_secrets(tmp_path: Path) -> None:
 
 def test_m8_a_docker_that_is_gone_does_not_stop_uninstall(tmp_path: Path) -> None:
     docker = {"installed": False, "running": False, "error": None}
-    stages, run = removal(tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]})
+    stages, run = removal(
+        tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]}
+    )
     assert run.rc == 0, run.failure("one")
     assert not stages.node("one", "lib").exists()
 
 
-@pytest.mark.parametrize(("fails", "sentence"), [("inspect", "does not tell"), ("rm", "keeps an image of the role")])
+@pytest.mark.parametrize(
+    ("fails", "sentence"), [("inspect", "does not tell"), ("rm", "keeps an image of the role")]
+)
 def test_m8_an_image_that_stays_is_a_failure(fails: str, sentence: str, tmp_path: Path) -> None:
     docker = f'[ $2 != inspect ] || echo {OURS}; echo "No such image: aa" >&2\n'
     docker += f'if [ $2 = {fails} ]; then echo "conflict: cannot be forced" >&2; fi; [ $2 = none ]\n'

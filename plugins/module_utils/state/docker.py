@@ -42,7 +42,9 @@ def _object(done: Completed) -> tuple[dict[str, Any], str | None]:
 
 def complaint(done: Completed) -> str:
     """Why docker gave no answer that can be used."""
-    return done.complaint if done.rc and done.complaint else f"docker ended with status {done.rc} and no answer"
+    return (
+        done.complaint if done.rc and done.complaint else f"docker ended with status {done.rc} and no answer"
+    )
 
 
 def _list(value: Any) -> list[Any]:
@@ -121,7 +123,11 @@ def containers(runner: Runner, ours: str) -> tuple[list[dict[str, str]], str | N
             return [], "docker ps printed a line that is not an object"
         if row.get("Names") != ours:
             rows.append(
-                {"name": str(row.get("Names")), "image": str(row.get("Image")), "ports": str(row.get("Ports") or "")}
+                {
+                    "name": str(row.get("Names")),
+                    "image": str(row.get("Image")),
+                    "ports": str(row.get("Ports") or ""),
+                }
             )
     policies = _policies(runner, [row["name"] for row in rows])
     return [{**row, "restart": policies.get(row["name"], "")} for row in rows], None

@@ -177,10 +177,15 @@ def test_m2_no_answer_of_docker_is_not_absence(runner):
 def test_m2_what_is_not_there_is_known(runner):
     runner.on("docker", "image", stderr="Error response from daemon: No such image: a:1", rc=1)
     runner.on("docker", "container", stderr="Error response from daemon: No such container: x", rc=1)
-    assert (docker_cli.image(runner, "a:1")["error"], docker_cli.container(runner, "x")["error"]) == (None, None)
+    assert (docker_cli.image(runner, "a:1")["error"], docker_cli.container(runner, "x")["error"]) == (
+        None,
+        None,
+    )
 
 
-@pytest.mark.parametrize("answer", [[{"Config": 1, "State": [], "RepoDigests": 2, "Size": "x"}], [1], {"Config": [2]}])
+@pytest.mark.parametrize(
+    "answer", [[{"Config": 1, "State": [], "RepoDigests": 2, "Size": "x"}], [1], {"Config": [2]}]
+)
 def test_m2_odd_answers_are_no_traceback(runner, answer):
     runner.on_json("docker", answer=answer)
     docker_cli.image(runner, "a:1")
@@ -188,7 +193,9 @@ def test_m2_odd_answers_are_no_traceback(runner, answer):
     docker_cli.containers(runner, "x")
 
 
-@pytest.mark.parametrize("key", ["DockerRootDir", "Runtimes", "CDISpecDirs", "ClientInfo", "ServerErrors", "DriverStatus"])
+@pytest.mark.parametrize(
+    "key", ["DockerRootDir", "Runtimes", "CDISpecDirs", "ClientInfo", "ServerErrors", "DriverStatus"]
+)
 @pytest.mark.parametrize("value", [1, "x", [1], {"a": 1}, None])
 def test_m2_an_odd_docker_info_is_no_traceback(runner, key, value):
     runner.on_json("docker", answer={"ServerVersion": "28.2.2", key: value})

@@ -403,7 +403,8 @@ def test_l12_a_container_of_somebody_else_has_our_name(node, settings):
 
 
 @pytest.mark.parametrize(
-    ("part", "check"), [("service", "units"), ("watch", "units"), ("container", "container_name"), ("image", "docker")]
+    ("part", "check"),
+    [("service", "units"), ("watch", "units"), ("container", "container_name"), ("image", "docker")],
 )
 def test_m2_what_a_tool_does_not_tell_stops_with_its_name(node, settings, part, check):
     node.setdefault(part, {})["error"] = "no answer within 60 s"
