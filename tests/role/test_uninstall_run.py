@@ -121,10 +121,10 @@ def test_the_registry_password_does_not_stay(pulled: bool, tmp_path: Path) -> No
     assert (tmp_path / "config").read_text().splitlines() == [str(stages.node("one", "etc/docker"))] * 3
 
 
-def removal(place: Path, docker: str = "", **state: Any) -> tuple[Stages, Run]:
-    """Uninstall on a node with a release that holds a secret; `docker` is the text of its docker."""
+def removal(place: Path, tool: str = "", **state: Any) -> tuple[Stages, Run]:
+    """Uninstall on a node with a release that holds a secret; `tool` is the text of its docker."""
     stages = Stages(place, "common/validate", "common/state", "uninstall/dependents", "uninstall/packages")
-    stages.tool("docker", docker)
+    stages.tool("docker", tool)
     on_disk(stages, "one")
     stages.node("one", "etc/releases/r1/vllm.env").write_text("VLLM_API_KEY=k\n", encoding="utf-8")
     absent = {"exists": False}
