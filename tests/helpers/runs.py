@@ -17,7 +17,7 @@ from ansible_collections.dgx_vllm.spark.plugins.filter.preflight import (
     preflight_drift,
     preflight_fabric,
 )
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, Completed
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import MISSING, TIMED_OUT, Completed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import Options
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.fabric.rails import collect as collect_fabric
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.weights import record_path, snapshot
@@ -49,6 +49,7 @@ class Node:
         self.arch = "aarch64"
         self.gpu = "NVIDIA GB10, 12.1, 580.95.05"
         self.docker, self.cgroup_driver = "28.2.2", "systemd"
+        self.silent = self.taken = False
         self.toolkit = "1.18.0-1"
         self.commit, self.image = COMMIT, dict(IMAGE)
         self.model = MODEL
@@ -141,6 +142,10 @@ class Node:
             versions = {"docker.io": self.docker, "nvidia-container-toolkit": self.toolkit}
             lines = [f"{name}\tinstalled\t{versions[name]}\n" for name in PACKAGES] if self.installed else []
             return Completed(0, "".join(lines), "")
+        if words[0] == "systemctl" and self.silent:
+            return Completed(TIMED_OUT, "", "systemctl gave no answer within 60 s")
+        if words[0] == "systemctl" and words[2] == "dgx-vllm-watch.service":
+            return Completed(0, "LoadState=not-found\nActiveState=inactive\n", "")
         if words[0] == "systemctl" and words[2] == "dgx-vllm.service":
             active = {"rebooted": "activating", "again": "active", "serving": "active"}.get(
                 self.stage, "inactive"
@@ -167,10 +172,10 @@ class Node:
             names = [*(["dgx-vllm"] if running else []), *([self.foreign] if self.foreign else [])]
             rows = [{"Names": name, "Image": "sha256:1", "Ports": ""} for name in names]
             return Completed(0, "\n".join(map(json.dumps, rows)), "")
-        if words[1:3] == ["container", "inspect"] and running:
-            return Completed(
-                0, json.dumps([{"Id": CONTAINER, "State": {"Running": True}, "Image": "sha256:1"}]), ""
-            )
+        if words[1:3] == ["container", "inspect"] and (running or self.taken):
+            labels = {} if self.taken else {"dgx-vllm.release": "r1"}
+            found = {"Id": CONTAINER, "State": {"Running": True}, "Image": "sha256:1"}
+            return Completed(0, json.dumps([{**found, "Config": {"Labels": labels}}]), "")
         if words[1:3] == ["image", "inspect"] and self.complete:
             return Completed(0, json.dumps([self.image]), "")
         return Completed(1, "", "No such object")

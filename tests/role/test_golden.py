@@ -170,7 +170,7 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
     """systemd must outwait docker stop, or it kills the server while it finishes its requests."""
     unit = rendered[case]["unit"]
     (stop,) = readers.setting(unit, "ExecStop")
-    words = readers.systemd_words(stop)
+    words = stop.rstrip("'").split()
     docker_waits = int(words[words.index("-t") + 1])
     assert int(readers.setting(unit, "TimeoutStopSec")[0]) >= docker_waits + 15
 
@@ -178,9 +178,17 @@ def test_stopping_leaves_time_for_vllm(rendered: Rendered, case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_requests_may_finish_before_docker_kills_the_server(rendered: Rendered, case: str) -> None:
     """A request that outlasts --shutdown-timeout keeps vLLM for some seconds more."""
-    words = readers.systemd_words(readers.setting(rendered[case]["unit"], "ExecStop")[0])
+    words = readers.setting(rendered[case]["unit"], "ExecStop")[0].rstrip("'").split()
     timeout = int(readers.docker_env_file(rendered[case]["env"])["SHUTDOWN_TIMEOUT"])
     assert 0 < timeout <= int(words[words.index("-t") + 1]) - 15
+
+
+@pytest.mark.parametrize("setting", ["ExecStartPre", "ExecStop", "ExecStopPost"])
+def test_l12_the_unit_touches_only_containers_with_the_roles_label(rendered: Rendered, setting: str) -> None:
+    """The container of somebody else that is called dgx-vllm stays."""
+    commands = [line for line in readers.setting(rendered["hub"]["unit"], setting) if "docker" in line]
+    assert len(commands) == 1
+    assert "--filter label=dgx-vllm.release | xargs -r docker" in commands[0]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -18,7 +18,7 @@ KEY = "a" * 12
 
 def uninstall(place: Path, *foreign: str, **ledger: Any) -> tuple[Stages, Run, Path]:
     stages = Stages(place, "common/validate", "common/state")
-    stages.tool("docker")
+    stages.tool("docker", f"case $2 in inspect) echo {OURS} ;; esac\n")
     home = stages.node("one")
     for path in (
         f"cache/{KEY}/compiled",
@@ -45,7 +45,7 @@ def test_everything_of_the_role_goes(tmp_path: Path) -> None:
     folders = {"folders": [f"{home}/cache", f"{home}/models"], "caches": [f"{home}/cache/{KEY}"]}
     stages, _, _ = uninstall(tmp_path, "models/hub/version.txt", "models/.check", images=[OURS], **folders)
     assert list(home.iterdir()) == []
-    assert [call for call in stages.calls if "docker" in call] == [f"docker image rm --force {OURS}"]
+    assert [call for call in stages.calls if "image rm" in call] == [f"docker image rm --force {OURS}"]
 
 
 def test_the_folders_of_needrestart_go_if_the_role_made_them(tmp_path: Path) -> None:
@@ -154,3 +154,74 @@ def test_the_registry_password_does_not_stay(pulled: bool, tmp_path: Path) -> No
     assert (tmp_path / "password").read_text() == "word-for-tests"
     assert [call.split()[1] for call in stages.calls if "docker" in call] == ["login", "pull", "logout"]
     assert (tmp_path / "config").read_text().splitlines() == [str(stages.node("one", "etc/docker"))] * 3
+
+
+def removal(place: Path, tool: str = "", **state: Any) -> tuple[Stages, Run]:
+    """Uninstall on a node with a release that holds a secret; `tool` is the text of its docker."""
+    stages = Stages(place, "common/validate", "common/state", "uninstall/dependents", "uninstall/packages")
+    stages.tool("docker", tool)
+    on_disk(stages, "one")
+    stages.node("one", "etc/releases/r1/vllm.env").write_text("VLLM_API_KEY=k\n", encoding="utf-8")
+    absent = {"exists": False}
+    given = {"service": absent, "watch": absent, "daemon_json": absent, "releases": {}, **state}
+    return stages, stages.run("uninstall", {"one": node(**given)}, dgx_vllm_model="org/m")
+
+
+@pytest.mark.parametrize("unit", ["service", "watch"])
+def test_m2_a_silent_systemd_stops_uninstall_before_any_change(unit: str, tmp_path: Path) -> None:
+    stages, run = removal(
+        tmp_path, **{unit: {"exists": False, "error": "systemctl gave no answer within 60 s"}}
+    )
+    assert "systemctl show on one gives no answer" in run.failure("one")
+    assert stages.node("one", "etc/releases/r1/vllm.env").exists()
+
+
+@pytest.mark.parametrize("what", ["container", "volume", "network", "image"])
+def test_m8_what_others_keep_in_docker_keeps_it(what: str, tmp_path: Path) -> None:
+    docker = f'case "$1 $2" in "{what} ls") echo theirs ;; "image inspect") exit 1 ;; esac\n'
+    stages, run = removal(tmp_path, docker, ledger={"packages": ["docker.io"]})
+    assert "but holds theirs too" in run.failure("one")
+    assert not any("uninstall/packages" in call for call in stages.calls)
+
+
+def test_m8_what_is_the_roles_does_not_keep_docker(tmp_path: Path) -> None:
+    docker = f'case "$1 $2" in "container ls") echo dgx-vllm r1 ;; "image ls"|"image inspect") echo {OURS} ;; esac\n'
+    stages, run = removal(tmp_path, docker, ledger={"packages": ["docker.io"], "images": [OURS]})
+    assert run.rc == 0, run.failure("one")
+    assert any("uninstall/packages" in call for call in stages.calls)
+
+
+def test_m8_a_list_that_docker_does_not_give_stops_before_any_change(tmp_path: Path) -> None:
+    stages, run = removal(tmp_path, "echo no answer >&2; exit 1\n", ledger={"packages": ["docker.io"]})
+    assert "it is not known what else it holds" in run.failure("one")
+    assert stages.node("one", "etc/releases/r1/vllm.env").exists()
+
+
+def test_m8_a_silent_docker_does_not_keep_the_secrets(tmp_path: Path) -> None:
+    docker = {"installed": True, "running": False, "error": "Cannot connect to the Docker daemon"}
+    stages, run = removal(
+        tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]}
+    )
+    assert "Cannot connect to the Docker daemon" in run.failure("one")
+    assert not stages.node("one", "etc").exists()
+    assert stages.node("one", "lib/state").exists(), "the ledger, for the run after"
+    assert not any("docker" in call or "uninstall/packages" in call for call in stages.calls)
+
+
+def test_m8_a_docker_that_is_gone_does_not_stop_uninstall(tmp_path: Path) -> None:
+    docker = {"installed": False, "running": False, "error": None}
+    stages, run = removal(
+        tmp_path, "exit 1\n", docker=docker, ledger={"packages": ["docker.io"], "images": [OURS]}
+    )
+    assert run.rc == 0, run.failure("one")
+    assert not stages.node("one", "lib").exists()
+
+
+@pytest.mark.parametrize(
+    ("fails", "sentence"), [("inspect", "does not tell"), ("rm", "keeps an image of the role")]
+)
+def test_m8_an_image_that_stays_is_a_failure(fails: str, sentence: str, tmp_path: Path) -> None:
+    docker = f'[ $2 != inspect ] || echo {OURS}; echo "No such image: aa" >&2\n'
+    docker += f'if [ $2 = {fails} ]; then echo "conflict: cannot be forced" >&2; fi; [ $2 = none ]\n'
+    _, run = removal(tmp_path, docker, ledger={"images": ["aa", OURS]})
+    assert sentence in run.failure("one") and "cannot be forced" in run.failure("one")

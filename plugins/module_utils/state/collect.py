@@ -71,7 +71,8 @@ def collect(
         main = {"model": query.model, "revision": query.model_revision, "files": query.model_files}
         model, *others = (_weights(root, query, one) for one in (main, *query.other_models))
     ours = container.result()
-    docker = dict(engine.result(), containers=containers.result())
+    rows, rows_error = containers.result()
+    docker = dict(engine.result(), containers=rows, containers_error=rows_error)
     config_dir, records = host.under(root, query.config_dir), host.under(root, query.data_dir) / "state"
     return {
         "arch": machine or platform.machine(),

@@ -30,11 +30,29 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _object(done: Completed) -> dict[str, Any]:
-    """The object of an `inspect` answer, empty if there is no such thing."""
+def _object(done: Completed) -> tuple[dict[str, Any], str | None]:
+    """The object of an `inspect` answer, empty if there is no such thing; and why that is not known, if it is not."""
     answer = _parsed(done.stdout) if done.rc == 0 else None
     first = answer[0] if isinstance(answer, list) and answer else answer
-    return first if isinstance(first, dict) else {}
+    if isinstance(first, dict):
+        return first, None
+    absent = done.rc == MISSING or (done.rc == 1 and "no such" in done.stderr.lower())
+    return {}, None if absent else complaint(done)
+
+
+def complaint(done: Completed) -> str:
+    """Why docker gave no answer that can be used."""
+    return (
+        done.complaint if done.rc and done.complaint else f"docker ended with status {done.rc} and no answer"
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def engine(runner: Runner) -> dict[str, Any]:
@@ -63,20 +81,20 @@ def engine(runner: Runner) -> dict[str, Any]:
         return report
     report.update(installed=True, timed_out=done.rc == TIMED_OUT)
     info = _parsed(done.stdout)
-    info = info if isinstance(info, dict) else {}
-    client = info.get("ClientInfo") or {}
+    info = _dictionary(info)
+    client = _dictionary(info.get("ClientInfo"))
     report["version"] = info.get("ServerVersion") or client.get("Version") or None
     if done.rc != 0 or not info.get("ServerVersion"):
-        errors = [str(error) for error in info.get("ServerErrors") or []]
+        errors = [str(error) for error in _list(info.get("ServerErrors"))]
         report["error"] = "; ".join(errors) or done.complaint or "docker info gave no answer"
         return report
     report.update(
         running=True,
         cgroup_driver=info.get("CgroupDriver"),
-        root_dir=info.get("DockerRootDir"),
-        runtimes=sorted(info.get("Runtimes") or {}),
+        root_dir=str(info.get("DockerRootDir") or "") or None,
+        runtimes=sorted(_dictionary(info.get("Runtimes"))),
         default_runtime=info.get("DefaultRuntime"),
-        cdi_spec_dirs=info.get("CDISpecDirs") or [],
+        cdi_spec_dirs=[str(folder) for folder in _list(info.get("CDISpecDirs"))],
         live_restore=bool(info.get("LiveRestoreEnabled")),
         image_store="containerd" if _CONTAINERD_STORE in str(info.get("DriverStatus")) else "docker",
     )
@@ -93,17 +111,26 @@ def image_folder(root: Path, report: Mapping[str, Any]) -> str:
     return str(report["root_dir"] or DOCKER_ROOT)
 
 
-def containers(runner: Runner, ours: str) -> list[dict[str, str]]:
-    """Name, image, published ports and restart policy of every running container but `ours`."""
+def containers(runner: Runner, ours: str) -> tuple[list[dict[str, str]], str | None]:
+    """Name, image, published ports and restart policy of every running container but `ours`; and why unknown, if so."""
     rows: list[dict[str, str]] = []
-    for line in runner(["docker", "ps", "--format", _JSON]).stdout.splitlines():
+    done = runner(["docker", "ps", "--format", _JSON])
+    if done.rc not in (0, MISSING):
+        return [], complaint(done)
+    for line in done.stdout.splitlines():
         row = _parsed(line)
-        if isinstance(row, dict) and row.get("Names") != ours:
+        if not isinstance(row, dict):
+            return [], "docker ps printed a line that is not an object"
+        if row.get("Names") != ours:
             rows.append(
-                {"name": row.get("Names", ""), "image": row.get("Image", ""), "ports": row.get("Ports", "")}
+                {
+                    "name": str(row.get("Names")),
+                    "image": str(row.get("Image")),
+                    "ports": str(row.get("Ports") or ""),
+                }
             )
     policies = _policies(runner, [row["name"] for row in rows])
-    return [{**row, "restart": policies.get(row["name"], "")} for row in rows]
+    return [{**row, "restart": policies.get(row["name"], "")} for row in rows], None
 
 
 def _policies(runner: Runner, names: list[str]) -> dict[str, str]:
@@ -116,14 +143,19 @@ def _policies(runner: Runner, names: list[str]) -> dict[str, str]:
 
 
 def image(runner: Runner, reference: str) -> dict[str, Any]:
-    """Id, registry digests, labels and size (bytes) of an image that this node holds."""
-    details = _object(runner(["docker", "image", "inspect", reference])) if reference else {}
+    """Id, registry digests, labels and size (bytes) of an image that this node holds.
+
+    `error` says why docker gave no answer: then it is not known whether the image is `present`.
+    """
+    details, error = _object(runner(["docker", "image", "inspect", reference])) if reference else ({}, None)
+    size = details.get("Size")
     return {
+        "error": error,
         "present": bool(details),
         "id": details.get("Id"),
-        "digests": details.get("RepoDigests") or [],
-        "labels": (details.get("Config") or {}).get("Labels") or {},
-        "size_bytes": details.get("Size", 0),
+        "digests": _list(details.get("RepoDigests")),
+        "labels": _dictionary(_dictionary(details.get("Config")).get("Labels")),
+        "size_bytes": size if isinstance(size, int) else 0,
     }
 
 
@@ -137,14 +169,19 @@ def base_image(runner: Runner, reference: str) -> dict[str, Any]:
 
 
 def container(runner: Runner, name: str) -> dict[str, Any]:
-    """Whether our container runs, from which image (its id) and release, and since when."""
-    details = _object(runner(["docker", "container", "inspect", name]))
-    status = details.get("State") or {}
+    """Whether the container of our name runs, from which image (its id) and release, and since when.
+
+    One that is there without a release is somebody else's. `error` says why docker gave no answer.
+    """
+    details, error = _object(runner(["docker", "container", "inspect", name]))
+    status = _dictionary(details.get("State"))
+    labels = _dictionary(_dictionary(details.get("Config")).get("Labels"))
     return {
+        "error": error,
         "running": bool(status.get("Running")),
         "id": details.get("Id"),
         "image_id": details.get("Image"),
-        "release": ((details.get("Config") or {}).get("Labels") or {}).get("dgx-vllm.release"),
+        "release": labels.get("dgx-vllm.release"),
         "started_at": status.get("StartedAt") if status.get("Running") else None,
     }
 

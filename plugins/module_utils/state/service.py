@@ -23,13 +23,19 @@ _RELEASE = re.compile(r"^X-DgxVllm-Release=(\S+)\s*$", re.MULTILINE)
 
 
 def service(root: Path, runner: Runner, unit: str) -> dict[str, Any]:
-    """The unit as systemd sees it, and the release its installed file carries."""
-    shown, _ = systemd.show(runner, unit, _PROPERTIES)
+    """The unit as systemd sees it, and the release its installed file carries.
+
+    `error` says why systemctl gave no answer: then it is not known whether the unit `exists`.
+    """
+    shown, error = systemd.show(runner, unit, _PROPERTIES)
     path = shown.get("FragmentPath") or f"/etc/systemd/system/{unit}"
     match = _RELEASE.search(read_text(under(root, path)))
     load_state = shown.get("LoadState", "unknown")
     restarts = shown.get("NRestarts", "0")
+    if not error and "LoadState" not in shown:
+        error = "systemctl named no LoadState"
     return {
+        "error": error or None,
         "exists": load_state not in ("not-found", "unknown"),
         "load_state": load_state,
         "active_state": shown.get("ActiveState", "unknown"),
@@ -81,7 +87,7 @@ def watch(root: Path, runner: Runner, unit: str, config_dir: Path) -> dict[str, 
         release = Path(os.readlink(config_dir / "watch.json")).parent.name
     except OSError:
         release = None
-    keys = ("exists", "active_state", "enabled", "unit_sha256")
+    keys = ("error", "exists", "active_state", "enabled", "unit_sha256")
     secret = _secret(config_dir / "watch.secret")
     return {**{key: shown[key] for key in keys}, "release": release, "secret": secret}
 

@@ -27,6 +27,8 @@ CHECKS: dict[str, Callable[[Check, State, Settings], Finding]] = {
     "docker": on_host.docker,
     "cgroup_driver": on_host.cgroup_driver,
     "containers": on_host.containers,
+    "container_name": on_host.container_name,
+    "units": on_host.units,
     "memory": on_server.memory,
     "swap": on_server.swap,
     "desktop": on_server.desktop,

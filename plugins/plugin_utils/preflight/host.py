@@ -27,6 +27,8 @@ BAD_KERNELS = frozenset({"7.0.0-1019-nvidia"})
 RESTARTED = ("always", "unless-stopped")
 """Restart policies with which Docker starts a container again after its own restart; on-failure depends on its end."""
 
+CONTAINER = "dgx-vllm"
+
 HANDOVER_OFF = "kho=off"
 """The boot parameter that turns Kexec HandOver off."""
 
@@ -214,6 +216,12 @@ def docker(check: Check, state: State, settings: Settings) -> Finding:
             f"dgx_vllm_docker_version ({wanted}) would install {package} over the engine of another package",
             "leave dgx_vllm_docker_version empty, or set dgx_vllm_docker_package to the package of this engine",
         )
+    if engine["running"] and (state.get("image") or {}).get("error"):
+        return check.failed(
+            "no answer about the image",
+            f"docker image inspect: {state['image']['error']}",
+            "see with docker image ls that Docker answers, then run this again",
+        )
     if engine["timed_out"]:
         return check.failed(
             "no answer",
@@ -256,9 +264,49 @@ def cgroup_driver(check: Check, state: State, settings: Settings) -> Finding:
     )
 
 
+def units(check: Check, state: State, settings: Settings) -> Finding:
+    """systemd told of the role's units: what it did not tell of may well be there, and serve."""
+    for what, error in (
+        ("service", state["service"].get("error")),
+        ("watch", (state.get("watch") or {}).get("error")),
+    ):
+        if error:
+            return check.failed(
+                "not known",
+                f"systemctl show gave no answer about the unit of the {what}: {error}",
+                "see with systemctl status that systemd answers, then run this again",
+            )
+    return check.passed("known", "systemctl show")
+
+
+def container_name(check: Check, state: State, settings: Settings) -> Finding:
+    """The name that the server's container gets is not that of a container of somebody else."""
+    container = state.get("container") or {}
+    if state["docker"]["running"] and container.get("error"):
+        return check.failed(
+            "not known",
+            f"docker container inspect {CONTAINER} gave no answer: {container['error']}",
+            "see with docker ps that Docker answers, then run this again",
+        )
+    if container.get("id") and not container.get("release"):
+        return check.failed(
+            CONTAINER,
+            "a container that this role did not make has the name that the server's container needs",
+            f"rename it (docker rename {CONTAINER} NAME) or remove it",
+        )
+    return check.passed("free or ours", f"docker container inspect {CONTAINER}")
+
+
 def containers(check: Check, state: State, settings: Settings) -> Finding:
     """No container of others ends for good when Docker restarts, unless the operator wants that."""
     engine = state["docker"]
+    if engine["running"] and engine.get("containers_error") and settings.get("docker_restarts"):
+        return check.failed(
+            "not known",
+            f"docker ps gave no answer ({engine['containers_error']}), and Docker must restart for its new "
+            "configuration, which ends containers of others",
+            "see with docker ps that Docker answers, then run this again",
+        )
     lost = [one["name"] for one in engine["containers"] if one.get("restart") not in RESTARTED]
     if not settings.get("docker_restarts"):
         return check.passed(f"{len(engine['containers'])} of others", "Docker need not restart")

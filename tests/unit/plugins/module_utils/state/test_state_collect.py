@@ -29,6 +29,7 @@ def test_service(tmp_path, runner, write):
     write(f"/etc/systemd/system/{UNIT}", text)
     runner.on("systemctl", "show", UNIT, stdout=SHOWN)
     assert service.service(tmp_path, runner, UNIT) == {
+        "error": None,
         "exists": True,
         "load_state": "loaded",
         "active_state": "active",
@@ -95,6 +96,7 @@ def test_the_watch_and_the_release_that_it_reads(tmp_path, write, runner):
     assert service.watch(tmp_path, runner, "w.service", config)["release"] is None
     (config / "watch.json").symlink_to("releases/a/watch.json")
     assert service.watch(tmp_path, runner, "w.service", config) == {
+        "error": None,
         "exists": True,
         "active_state": "active",
         "enabled": True,
@@ -270,3 +272,10 @@ def test_nothing_it_runs_changes_the_node(tmp_path, runner):
     }  # fmt: skip
     assert {words[:2] for words in runner.seen} <= harmless
     assert all(words[2] == "inspect" for words in runner.seen if words[1] in ("image", "container"))
+
+
+@pytest.mark.parametrize(("rc", "stderr"), [(124, "systemctl gave no answer within 60 s"), (0, "")])
+def test_m2_a_silent_systemctl_is_not_an_absent_unit(tmp_path, runner, rc, stderr):
+    runner.on("systemctl", stderr=stderr, rc=rc)
+    assert service.service(tmp_path, runner, UNIT)["error"] == (stderr or "systemctl named no LoadState")
+    assert service.watch(tmp_path, runner, "w.service", tmp_path)["error"]

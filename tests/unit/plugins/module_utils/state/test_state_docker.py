@@ -82,15 +82,17 @@ def test_containers_leave_ours_out(runner):
     ]
     runner.on("docker", "ps", stdout="".join(json.dumps(row) + "\n" for row in rows))
     runner.on("docker", "container", "inspect", stdout="/web no\n")
-    assert docker_cli.containers(runner, "dgx-vllm") == [
-        {"name": "web", "image": "nginx", "ports": "0.0.0.0:80->80/tcp", "restart": "no"}
-    ]
+    assert docker_cli.containers(runner, "dgx-vllm") == (
+        [{"name": "web", "image": "nginx", "ports": "0.0.0.0:80->80/tcp", "restart": "no"}],
+        None,
+    )
 
 
 def test_image(runner):
     found = {"Id": "sha256:1", "RepoDigests": ["a@sha256:2"], "Config": {"Labels": {"k": "v"}}, "Size": 9}
     runner.on_json("docker", "image", "inspect", "a:1", answer=[found])
     assert docker_cli.image(runner, "a:1") == {
+        "error": None,
         "present": True,
         "id": "sha256:1",
         "digests": ["a@sha256:2"],
@@ -114,6 +116,7 @@ def test_container(runner):
     }
     runner.on_json("docker", "container", "inspect", answer=[found])
     assert docker_cli.container(runner, "dgx-vllm") == {
+        "error": None,
         "running": True,
         "id": "c1",
         "image_id": "sha256:1",
@@ -178,3 +181,39 @@ def test_l3_a_login_that_was_left_is_seen(text, left, tmp_path):
     if text is not None:
         file.write_text(text)
     assert docker_cli.registry_login(file) is left
+
+
+def test_m2_no_answer_of_docker_is_not_absence(runner):
+    runner.on("docker", stderr="docker gave no answer within 60 s", rc=124)
+    said = "docker gave no answer within 60 s"
+    assert docker_cli.image(runner, "a:1")["error"] == said
+    assert docker_cli.container(runner, "dgx-vllm")["error"] == said
+    assert docker_cli.containers(runner, "dgx-vllm") == ([], said)
+
+
+def test_m2_what_is_not_there_is_known(runner):
+    runner.on("docker", "image", stderr="Error response from daemon: No such image: a:1", rc=1)
+    runner.on("docker", "container", stderr="Error response from daemon: No such container: x", rc=1)
+    assert (docker_cli.image(runner, "a:1")["error"], docker_cli.container(runner, "x")["error"]) == (
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", [[{"Config": 1, "State": [], "RepoDigests": 2, "Size": "x"}], [1], {"Config": [2]}]
+)
+def test_m2_odd_answers_are_no_traceback(runner, answer):
+    runner.on_json("docker", answer=answer)
+    docker_cli.image(runner, "a:1")
+    docker_cli.container(runner, "x")
+    docker_cli.containers(runner, "x")
+
+
+@pytest.mark.parametrize(
+    "key", ["DockerRootDir", "Runtimes", "CDISpecDirs", "ClientInfo", "ServerErrors", "DriverStatus"]
+)
+@pytest.mark.parametrize("value", [1, "x", [1], {"a": 1}, None])
+def test_m2_an_odd_docker_info_is_no_traceback(runner, key, value):
+    runner.on_json("docker", answer={"ServerVersion": "28.2.2", key: value})
+    assert docker_cli.engine(runner)["running"]
