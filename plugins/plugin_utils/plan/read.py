@@ -129,7 +129,7 @@ class _Reader:
         return addresses
 
     def cabled_ports(self) -> int:
-        ports = self.whole_number("fabric_ports", table.whole(1, 1024))
+        ports = self.whole_number("fabric_ports", kinds.whole(1, 1024))
         if ports > fabric.MAX_PORTS:
             self.mistakes.append(
                 f"{self.host}: dgx_vllm_fabric_ports is {ports}{self.place('fabric_ports')}, but the machine "
