@@ -12,7 +12,7 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry.reference 
 
 def test_every_filter_is_offered() -> None:
     assert set(filters.FilterModule().filters()) == {
-        "image_leader", "pinned_image", "registry_of", "tree_digest",
+        "image_leader", "locked_digest", "pinned_image", "registry_of", "tree_digest",
     }  # fmt: skip
 
 
