@@ -6,9 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from helpers.fuzz import VALUES, damaged, damaged_text, fuzz
-from hypothesis import strategies as st
-
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Wanted
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Reply
@@ -21,6 +18,9 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.result impor
     probe_result,
 )
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.remedies import explain
+from hypothesis import strategies as st
+
+from helpers.fuzz import VALUES, damaged, damaged_text, fuzz
 
 UNIT = (
     "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\nInvocationID=ab12\n"
@@ -47,7 +47,10 @@ RECORD = {
     ],
     "errors": [],
 }  # fmt: skip
-MANIFEST = {"vllm": "0.29", "routes": [{"name": "moe", "state": "patched"}, {"name": "census", "state": "patched"}]}
+MANIFEST = {
+    "vllm": "0.29",
+    "routes": [{"name": "moe", "state": "patched"}, {"name": "census", "state": "patched"}],
+}
 WATCH = {"phase": "ready", "desired": "up", "reason": "", "restarts": [1.0, 2.0]}
 LOG = (
     "INFO [vLLM SM_121] FP8 MoE: Triton\nINFO Using default MoE config. E=512,N=512,device_name=NVIDIA_GB10.json\n"
@@ -56,7 +59,12 @@ LOG = (
 )
 MODELS = {"data": [{"id": "m"}]}
 ANSWER = {"usage": {"completion_tokens": 8}, "choices": [{"text": "Paris"}], "data": [{}]}
-EVIDENCE = {"invocation_id": "ab12", "start_retained": True, "markers": {"moe": "x"}, "config_loaded": ["/a/b.json"]}
+EVIDENCE = {
+    "invocation_id": "ab12",
+    "start_retained": True,
+    "markers": {"moe": "x"},
+    "config_loaded": ["/a/b.json"],
+}
 
 
 @st.composite
@@ -73,7 +81,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         "container": draw(st.one_of(st.just(text(CONTAINER)), damaged_text(json.dumps(CONTAINER)))),
         "inside": draw(st.one_of(st.just(text(inside)), damaged_text(json.dumps(inside)))),
         "watch": draw(st.one_of(st.just(text(WATCH)), damaged_text("[" * 20000, json.dumps(WATCH)))),
-        "log": draw(damaged_text(LOG, f"{'{'}\"MESSAGE\": \"x\"{'}'}\n")),
+        "log": draw(damaged_text(LOG, f'{"{"}"MESSAGE": "x"{"}"}\n')),
         "models": draw(st.one_of(st.just(text(MODELS)), damaged_text("[" * 20000, "{}"))),
         "answer": draw(st.one_of(st.just(text(ANSWER)), damaged_text("[" * 20000, "{}"))),
         "evidence": draw(damaged(EVIDENCE)),
@@ -114,7 +122,11 @@ def test_a_document_of_another_kind_is_none(first: Any, second: Any) -> None:
         parse_watch,
     )
 
-    for document in (first, [first], {"Config": first, "phase": second, "restarts": first, "records": [second]}):
+    for document in (
+        first,
+        [first],
+        {"Config": first, "phase": second, "restarts": first, "records": [second]},
+    ):
         text = json.dumps(document)
         parse_watch(True, text).describe()
         assert parse_container(text).options is not None

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-FACTOR = int(os.environ.get("DGX_VLLM_FUZZ", "1"))
-EXAMPLES = 250
+FACTOR = float(os.environ.get("DGX_VLLM_FUZZ", "1"))
+EXAMPLES = 100
 TRIED: Counter[str] = Counter()
 """Target -> inputs tried in this run."""
 
@@ -46,7 +47,7 @@ def fuzz(
         tried.__name__ = tried.__qualname__ = function.__name__
         tried.__module__ = function.__module__
         limits = settings(
-            max_examples=examples * FACTOR,
+            max_examples=max(1, int(examples * FACTOR)),
             deadline=None,
             derandomize=True,
             database=None,
@@ -73,9 +74,9 @@ def damaged(draw: st.DrawFn, document: Any) -> Any:
         place: Any = data
         for key in path[:-1]:
             place = place[key]
-        value = copy.deepcopy(draw(st.one_of(VALUES, VALUES, st.just(_GONE))))
+        value = draw(st.one_of(VALUES, VALUES, st.just(_GONE)))
         if value is not _GONE:
-            place[path[-1]] = value
+            place[path[-1]] = copy.deepcopy(value)
         elif len(path) > 1:
             del place[path[-1]]
     return data[0]

@@ -76,7 +76,7 @@ def _matches(pattern: str, name: str) -> bool:
             return re.match(pattern[3:], name) is not None
         except (re.error, OverflowError, RecursionError) as error:
             raise ConfigError(
-                f"The pattern {pattern!r} of the quantisation's ignore list is not valid ({error}): correct config.json."
+                f"The pattern {pattern!r} of the ignore list is not valid ({error}): correct config.json."
             ) from None
     return name == pattern or name.startswith(pattern + ".") or name.endswith("." + pattern)
 

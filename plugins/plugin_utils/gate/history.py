@@ -40,9 +40,7 @@ def _is_run(run: Any) -> bool:
     if not isinstance(run, dict) or not isinstance(run.get("time"), str):
         return False
     figures_of_run = run.get("figures")
-    return isinstance(figures_of_run, dict) and all(
-        _is_figure(value) for value in figures_of_run.values()
-    )
+    return isinstance(figures_of_run, dict) and all(_is_figure(value) for value in figures_of_run.values())
 
 
 def _is_figure(value: Any) -> bool:

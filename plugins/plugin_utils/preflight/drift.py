@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import Settings, as_dict, as_list, finite
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
+    Settings,
+    as_dict,
+    as_list,
+    finite,
+)
 
 Node = Mapping[str, Any]
 """`state` of dgx_vllm_state and `fabric` of dgx_vllm_fabric (may be empty)."""
@@ -167,7 +172,9 @@ def _images(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
     if shared:
         return check.passed(min(shared))
     finding = _compared(check, common, nodes)
-    stores = {host: str(_part(node, "docker").get("image_store") or "unknown") for host, node in having.items()}
+    stores = {
+        host: str(_part(node, "docker").get("image_store") or "unknown") for host, node in having.items()
+    }
     if finding.status != "pass" and len(set(stores.values())) > 1:
         return check.warned(
             "; ".join(f"{store} store on {host}" for host, store in stores.items()),
