@@ -88,7 +88,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@fuzz("health, full and probe", worlds(), examples=500)
+@fuzz("health, full and probe", worlds(), examples=150)
 def test_every_answer_of_a_node_becomes_findings(world: dict[str, Any]) -> None:
     def run(argv: Sequence[str], _limit: float = 0) -> Completed:
         words = " ".join(argv)
