@@ -145,7 +145,7 @@ def test_an_image_reference_is_docker_s_or_a_sentence(text: str) -> None:
     again = found.name + (f":{found.tag}" if found.tag else "") + (f"@{found.digest}" if found.digest else "")
     assert reference.parse(again) == found
     assert found.name.isascii() and found.name.isprintable() and not found.name.startswith(("-", "."))
-    assert len(found.name) <= 255 and ".." not in found.registry
+    assert len(found.repository) <= 255 and ".." not in found.registry
 
 
 @fuzz("registry answers", damaged({"token": "t", "access_token": "u"}), damaged_text("sha256:" + "a" * 64),
