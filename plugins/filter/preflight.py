@@ -8,6 +8,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.finding_table import as_findings, table
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight import checks, drift, fabric
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import as_dict
 
 Row = dict[str, str]
 """A finding as a dictionary: where, check, status, found, reason, remedy."""
@@ -25,14 +26,14 @@ def preflight(state: Any, settings: Any, host: str = "", only: Sequence[str] | N
 
 def _nodes(hostvars: Mapping[str, Any], members: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What this run has read of each member; members that it did not read are left out."""
-    known = [host for host in members if host in hostvars and "__dgx_vllm_node" in hostvars[host]]
+    known = [host for host in members if host in hostvars and "__dgx_vllm_node" in as_dict(hostvars[host])]
     return {
         host: {
             "state": hostvars[host]["__dgx_vllm_node"]["state"],
-            "fabric": (hostvars[host].get("__dgx_vllm_fabric_read") or {}).get("fabric"),
+            "fabric": as_dict(hostvars[host].get("__dgx_vllm_fabric_read")).get("fabric"),
         }
         for host in known
-        if "state" in hostvars[host]["__dgx_vllm_node"]
+        if "state" in as_dict(hostvars[host]["__dgx_vllm_node"])
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.host import same_repository
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import numbers
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import as_dict, numbers
 
 CDI_BY_ITSELF = (28, 3)
 
@@ -16,7 +16,7 @@ def without_nvidia(daemon: Mapping[str, Any], before: Mapping[str, bool]) -> dic
     """`daemon` (daemon.json) without what nvidia-ctk added; `before` says what was there already."""
     rest = copy.deepcopy(dict(daemon))
     for section, key, kept in (("runtimes", "nvidia", "nvidia_runtime"), ("features", "cdi", "cdi")):
-        if not before[kept] and section in rest:
+        if not before[kept] and isinstance(rest.get(section), dict):
             rest[section].pop(key, None)
             if not rest[section]:
                 del rest[section]
@@ -29,8 +29,8 @@ def daemon_lacks_gpu(daemon: Mapping[str, Any], access: str, version: str | None
     `access` is cdi or runtime. Docker reads CDI specifications by itself from 28.3 on, unless features.cdi is false.
     """
     if access == "runtime":
-        return "nvidia" not in (daemon.get("runtimes") or {})
-    return not (daemon.get("features") or {}).get("cdi", numbers(version) >= CDI_BY_ITSELF)
+        return "nvidia" not in as_dict(daemon.get("runtimes"))
+    return not as_dict(daemon.get("features")).get("cdi", numbers(version) >= CDI_BY_ITSELF)
 
 
 def repository_files(state: Mapping[str, Any], repository: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,10 @@ from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.gate.nodes import r
 
 Facts = Mapping[str, Any]
 Row = Mapping[str, Any]
+
+
+_PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9_.-]*", re.IGNORECASE | re.ASCII)
+"""A name that every reader of YAML takes for this text."""
 
 
 class NetplanError(ValueError):
@@ -29,6 +34,11 @@ def addressed_rails(facts: Facts, row: Row) -> list[dict[str, str]]:
             f"{len(addresses)} planned addresses do not match; see the fabric report for the missing ones."
         )
     for name in names:
+        if not _PLAIN.fullmatch(name):
+            raise NetplanError(
+                f"The interface name {name!r} would be read differently in netplan's file; rename it to letters, "
+                "digits, dots, dashes and underscores, beginning with a letter."
+            )
         if name in facts["management"]:
             raise NetplanError(
                 f"{name} carries the management network and cannot be a rail; remove it from "

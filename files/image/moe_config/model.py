@@ -70,7 +70,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): download the model again.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON ({error}): download the model again.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is not a JSON object: download the model again.")
@@ -137,8 +137,11 @@ def tensor_names(model: Model) -> list[str]:
                 (length,) = struct.unpack("<Q", stream.read(8))
                 if length > _HEADER_LIMIT:
                     raise ValueError("header too long")
-                names += [key for key in json.loads(stream.read(length)) if key != "__metadata__"]
-        except (OSError, ValueError, struct.error) as error:
+                header = json.loads(stream.read(length))
+            if not isinstance(header, dict):
+                raise ValueError("its header is not an object")
+            names += [key for key in header if key != "__metadata__"]
+        except (OSError, ValueError, RecursionError, struct.error) as error:
             raise ConfigError(
                 f"{path} is not a complete safetensors file ({error}): download it again."
             ) from None

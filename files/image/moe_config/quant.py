@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from . import ConfigError
 from .model import Model, quantization_config, tensor_names
 
 #: Kinds whose linear layers the patch sends to torch, and whose experts it sends to Triton.
 LINEAR_ROUTED = ("fp8-channel", "fp8-tensor")
+MOST_LAYERS = 10_000
 MOE_ROUTED = ("fp8-channel", "fp8-tensor", "fp8-block")
 
 _MODELOPT = {
@@ -38,6 +40,10 @@ class Quantization:
         return self.experts if self.experts != "none" else self.linear
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _block(value: Any) -> tuple[int, int] | None:
     if (
         isinstance(value, list | tuple)
@@ -50,7 +56,8 @@ def _block(value: Any) -> tuple[int, int] | None:
 
 def _group_kind(group: dict[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Kind of one config group of compressed-tensors."""
-    weights = group.get("weights") or {}
+    weights = group.get("weights")
+    weights = weights if isinstance(weights, dict) else {}
     inputs = group.get("input_activations")
     bits, kind, strategy = weights.get("num_bits"), weights.get("type"), weights.get("strategy")
     if kind == "float" and bits == 4:
@@ -65,7 +72,12 @@ def _group_kind(group: dict[str, Any]) -> tuple[str, tuple[int, int] | None]:
 
 def _matches(pattern: str, name: str) -> bool:
     if pattern.startswith("re:"):
-        return re.match(pattern[3:], name) is not None
+        try:
+            return re.match(pattern[3:], name) is not None
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConfigError(
+                f"The pattern {pattern!r} of the ignore list is not valid ({error}): correct config.json."
+            ) from None
     return name == pattern or name.startswith(pattern + ".") or name.endswith("." + pattern)
 
 
@@ -85,7 +97,7 @@ def _excluded(model: Model, section: dict[str, Any]) -> bool:
         for p in ignored
     ]
     layers = model.text.get("num_hidden_layers")
-    for layer in range(layers if isinstance(layers, int) else 1):
+    for layer in range(min(layers, MOST_LAYERS) if isinstance(layers, int) else 1):
         names = []
         for prefix in ("model.layers", "model.language_model.layers", "language_model.model.layers"):
             for tail in ("self_attn.o_proj", "linear_attn.out_proj"):
@@ -97,12 +109,13 @@ def _excluded(model: Model, section: dict[str, Any]) -> bool:
 
 def _compressed(section: dict[str, Any]) -> tuple[str, str, tuple[int, int] | None]:
     """(experts, linear, block): a group whose targets name experts is theirs, the others are the rest's."""
-    groups = [g for g in (section.get("config_groups") or {}).values() if isinstance(g, dict)]
+    groups = section.get("config_groups")
+    groups = [g for g in groups.values() if isinstance(g, dict)] if isinstance(groups, dict) else []
     experts = linear = ""
     block = None
     for group in groups:
         kind, shape = _group_kind(group)
-        targets = " ".join(str(target) for target in group.get("targets") or [])
+        targets = " ".join(str(target) for target in _list(group.get("targets")))
         if "expert" in targets and "shared_expert" not in targets:
             experts, block = kind, shape
         elif "attn" in targets:

@@ -11,13 +11,16 @@ from typing import Any
 JUMBO_PAYLOAD = 8972
 """ICMP payload that fills a packet of 9000 bytes: 20 bytes of IPv4 header and 8 of ICMP."""
 
-_SENT = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
-_RTT = re.compile(r"^rtt min/avg/max/mdev = [\d.]+/([\d.]+)/", re.MULTILINE)
-_LOCAL = re.compile(r"message too long(?:, mtu[=:]\s*(\d+))?", re.IGNORECASE)
-_PATH = re.compile(r"Frag needed and DF set \(mtu = (\d+)\)")
+_WHOLE = r"[0-9]{1,12}"
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
+
+_SENT = re.compile(rf"({_WHOLE}) packets transmitted, ({_WHOLE}) (?:packets )?received")
+_RTT = re.compile(rf"^rtt min/avg/max/mdev = {_NUMBER}/({_NUMBER})/", re.MULTILINE)
+_LOCAL = re.compile(rf"message too long(?:, mtu[=:]\s*({_WHOLE})(?![0-9]))?", re.IGNORECASE)
+_PATH = re.compile(rf"Frag needed and DF set \(mtu = ({_WHOLE})\)")
 
 _HEADER = re.compile(r"#bytes\s+#iterations\s+BW peak\[(\S+)\]\s+BW average\[(\S+)\]", re.IGNORECASE)
-_FIGURES = re.compile(r"^\s*(\d+)\s+(\d+)\s+([\d.]+)\s+([\d.]+)", re.MULTILINE)
+_FIGURES = re.compile(rf"^\s*({_WHOLE})\s+({_WHOLE})\s+({_NUMBER})\s+({_NUMBER})(?!\S)", re.MULTILINE)
 _TO_GBITS = {"gb/sec": 1.0, "mb/sec": 8 * 2**20 / 1e9, "mib/sec": 8 * 2**20 / 1e9}
 """perftest's MB is 2**20 bytes."""
 

@@ -133,16 +133,14 @@ def unit_of(values: Mapping[str, str], now: float) -> Unit:
 
 def parse_watch(active: bool, text: str) -> Watch:
     """The watch's own report; one that cannot be read counts as none."""
-    try:
-        report = json.loads(text)
-    except ValueError:
-        report = {}
+    report = _object(text) or {}
+    restarts = report.get("restarts")
     return Watch(
         active,
         str(report.get("phase", "")),
         str(report.get("desired", "")),
         str(report.get("reason", "")),
-        len(report.get("restarts") or []),
+        len(restarts) if isinstance(restarts, list) else 0,
     )
 
 
@@ -159,7 +157,7 @@ def parse_container(text: str) -> Container:
             tuple(str(word) for word in config.get("Cmd") or []),
             release=str((config.get("Labels") or {}).get("dgx-vllm.release", "")),
         )
-    except (ValueError, IndexError, AttributeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         return Container(error=f"docker container inspect printed no readable JSON: {error}")
 
 

@@ -44,7 +44,11 @@ class Replies(NamedTuple):
             return []
         data = self.models.json()
         entries = data.get("data") if isinstance(data, dict) else None
-        return [str(item.get("id")) for item in entries or [] if isinstance(item, dict)]
+        return [
+            str(item.get("id"))
+            for item in (entries if isinstance(entries, list) else [])
+            if isinstance(item, dict)
+        ]
 
     def model(self, wanted: str) -> str:
         """The model to ask: the wanted one, else the first that is listed, else ""."""

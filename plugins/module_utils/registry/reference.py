@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 DOCKER_HUB = "docker.io"
+LONGEST_PATH = 255
 
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -56,7 +57,7 @@ def parse(text: str) -> ImageReference:
     registry, path = split_registry(name)
     if registry == DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
-    if not _PATH.fullmatch(path) or not _HOST.fullmatch(registry):
+    if len(path) > LONGEST_PATH or not _PATH.fullmatch(path) or not _HOST.fullmatch(registry):
         raise ValueError(
             f"{text!r} is not an image reference; write [registry/]name[:tag] or name@sha256:…, lower case"
         )

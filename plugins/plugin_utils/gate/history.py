@@ -12,6 +12,8 @@ from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Find
 
 RUNS = 20
 FALL = 0.10
+LARGEST = 1e6
+"""Gb/s or GB/s that no link has; a larger figure in a file is damage."""
 
 Run = Mapping[str, Any]
 """`time`, and `figures`: what was measured -> its value."""
@@ -25,8 +27,8 @@ def previous_runs(files: Sequence[Mapping[str, Any]], replicas: Sequence[str]) -
     found = {}
     for replica, file in zip(replicas, files, strict=False):
         try:
-            runs = json.loads(base64.b64decode(file.get("content", "")))
-        except (ValueError, RecursionError):
+            runs = json.loads(base64.b64decode(file["content"]))
+        except (KeyError, TypeError, ValueError, RecursionError):
             continue
         if isinstance(runs, list):
             found[replica] = [run for run in runs if _is_run(run)]
@@ -38,9 +40,14 @@ def _is_run(run: Any) -> bool:
     if not isinstance(run, dict) or not isinstance(run.get("time"), str):
         return False
     figures_of_run = run.get("figures")
-    return isinstance(figures_of_run, dict) and all(
-        isinstance(value, (int, float)) and math.isfinite(value) for value in figures_of_run.values()
-    )
+    return isinstance(figures_of_run, dict) and all(_is_figure(value) for value in figures_of_run.values())
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is a bandwidth: a whole number of thousands of digits is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value <= LARGEST and math.isfinite(value)
 
 
 def runs_to_keep(planned: Mapping[str, Any], measured: Mapping[str, Any], time: str) -> dict[str, Any]:

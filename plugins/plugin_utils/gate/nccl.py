@@ -25,7 +25,7 @@ def parse_nccl(text: str) -> dict[str, Any]:
             break
     using = re.findall(r"NET/IB : Using (.*)", text)
     devices = re.findall(r"\[\d+\]([\w.-]+):\d+/", using[-1]) if using else []
-    summary = re.search(r"Avg bus bandwidth\s*:\s*([\d.]+)", text)
+    summary = re.search(r"Avg bus bandwidth\s*:\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)(?!\S)", text)
     return {
         "transport": transport,
         "devices": devices,

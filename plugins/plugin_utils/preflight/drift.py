@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.finding import Check, Finding
-from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import Settings
+from ansible_collections.dgx_vllm.spark.plugins.plugin_utils.preflight.values import (
+    Settings,
+    as_dict,
+    as_list,
+    finite,
+)
 
 Node = Mapping[str, Any]
 """`state` of dgx_vllm_state and `fabric` of dgx_vllm_fabric (may be empty)."""
@@ -20,6 +25,11 @@ BASE_LABEL = "dgx-vllm.base"
 FOLDERS_DIFFER = "the model folders differ"
 
 
+def _part(node: Node, name: str) -> Mapping[str, Any]:
+    """One part of a node's state; {} where the node did not tell it, or told something else."""
+    return as_dict(as_dict(node.get("state")).get(name))
+
+
 class Common(NamedTuple):
     """One thing to compare: how to read it ('' if a node has none yet), how bad a difference is, and why."""
 
@@ -30,31 +40,29 @@ class Common(NamedTuple):
 
 
 def _driver(node: Node) -> str:
-    gpus = node["state"]["gpu"]["gpus"]
-    return str(gpus[0]["driver_version"]) if gpus else ""
+    gpus = as_list(_part(node, "gpu").get("gpus"))
+    return str(as_dict(gpus[0]).get("driver_version") or "") if gpus else ""
 
 
 def _image(node: Node) -> str:
-    image = node["state"]["image"]
-    return str(image["id"] or "") if image["present"] else ""
+    image = _part(node, "image")
+    return str(image.get("id") or "") if image.get("present") else ""
 
 
 def _commit(node: Node) -> str:
-    model = node["state"]["model"]
-    return str(model.get("commit") or "") if model["present"] else ""
+    model = _part(node, "model")
+    return str(model.get("commit") or "") if model.get("present") else ""
 
 
 def _files(node: Node) -> Mapping[str, str]:
     """The files of a model folder; a model of the hub is known by its commit."""
-    model = node["state"]["model"]
-    return (model.get("files") or {}) if model["present"] else {}
+    model = _part(node, "model")
+    return as_dict(model.get("files")) if model.get("present") else {}
 
 
 def _firmware(node: Node) -> str:
-    fabric = node.get("fabric") or {}
-    return ", ".join(
-        sorted({str(device["firmware"]) for device in fabric.get("devices", []) if device["firmware"]})
-    )
+    devices = map(as_dict, as_list(as_dict(node.get("fabric")).get("devices")))
+    return ", ".join(sorted({str(device["firmware"]) for device in devices if device.get("firmware")}))
 
 
 COMMON: dict[str, Common] = {
@@ -65,19 +73,19 @@ COMMON: dict[str, Common] = {
         "install the same driver on all of them and reboot",
     ),
     "same_kernel": Common(
-        lambda node: str(node["state"]["kernel"]["running"]),
+        lambda node: str(_part(node, "kernel").get("running") or ""),
         "warn",
         "different kernels have different RDMA and GPU modules",
         "boot the same kernel on all of them",
     ),
     "same_docker": Common(
-        lambda node: str(node["state"]["docker"]["version"] or ""),
+        lambda node: str(_part(node, "docker").get("version") or ""),
         "warn",
         "different Docker versions pass the GPU to the container differently",
         "install the same version on all of them; dgx_vllm_docker_version pins it",
     ),
     "same_toolkit": Common(
-        lambda node: str(node["state"]["packages"].get("nvidia-container-toolkit") or ""),
+        lambda node: str(_part(node, "packages").get("nvidia-container-toolkit") or ""),
         "warn",
         "different toolkit versions mount different driver files into the container",
         "install the same version on all of them; dgx_vllm_toolkit_version pins it",
@@ -175,16 +183,18 @@ def _bases(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
 
 def _images(check: Check, common: Common, nodes: Mapping[str, Node]) -> Finding:
     """By the registry's digest, which all nodes that pulled one image share; ids depend on Docker's image store."""
-    having = {host: node["state"] for host, node in nodes.items() if node["state"]["image"]["present"]}
+    having = {host: node for host, node in nodes.items() if _part(node, "image").get("present")}
     digests = [
-        {str(name).rpartition("@")[2] for name in state["image"].get("digests") or ()}
-        for state in having.values()
+        {str(name).rpartition("@")[2] for name in as_list(_part(node, "image").get("digests"))}
+        for node in having.values()
     ]
     shared = set.intersection(*digests) if digests else set()
     if shared:
         return check.passed(min(shared))
     finding = _compared(check, common, nodes)
-    stores = {host: state.get("docker", {}).get("image_store") or "unknown" for host, state in having.items()}
+    stores = {
+        host: str(_part(node, "docker").get("image_store") or "unknown") for host, node in having.items()
+    }
     if finding.status != "pass" and len(set(stores.values())) > 1:
         return check.warned(
             "; ".join(f"{store} store on {host}" for host, store in stores.items()),
@@ -226,8 +236,8 @@ def _compared(check: Check, common: Common, nodes: Mapping[str, Node]) -> Findin
 
 
 def _clock(check: Check, nodes: Mapping[str, Node]) -> Finding:
-    offsets = {host: node["state"]["time"].get("offset_seconds") for host, node in nodes.items()}
-    known = {host: float(offset) for host, offset in offsets.items() if offset is not None}
+    offsets = {host: finite(_part(node, "time").get("offset_seconds")) for host, node in nodes.items()}
+    known = {host: offset for host, offset in offsets.items() if offset is not None}
     spread = max(known.values()) - min(known.values()) if known else 0.0
     if spread <= CLOCK_SECONDS:
         return check.passed(f"within {CLOCK_SECONDS:g} s")

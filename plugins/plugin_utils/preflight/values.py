@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 State = Mapping[str, Any]
@@ -12,6 +12,23 @@ Settings = Mapping[str, Any]
 """The role's variables that a node is checked against; every key may be left out."""
 
 GIB = 2**30
+
+
+def as_dict(value: Any) -> Mapping[str, Any]:
+    """What a node or a file gives as a dictionary; {} for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """What a node gives as a list; [] for anything else."""
+    return value if isinstance(value, (list, tuple)) else []
+
+
+def finite(value: Any) -> float | None:
+    """A number as a node gives it; None for anything else and for what is larger than any of ours."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        return None
+    return float(value)
 
 
 def gib(size: float) -> str:
@@ -25,7 +42,7 @@ def numbers(version: str | None) -> tuple[int, ...]:
     for part in (version or "").split("."):
         digits = ""
         for character in part:
-            if not character.isdigit():
+            if character not in "0123456789" or len(digits) > 12:
                 break
             digits += character
         if not digits:
