@@ -66,7 +66,7 @@ def named_by(index: bytes) -> Optional[set[str]]:
     """The files that the content of an index names; None if it is not an index."""
     try:
         found = {str(name) for name in json.loads(index)["weight_map"].values()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     return found or None
 
