@@ -45,18 +45,24 @@ def test_m11_all_nodes_get_the_digest_that_the_operators_machine_was_told(
         "two": node(),
         "old": {"dgx_vllm_image_source": "pull"},
     }
-    (tmp_path / "dgx_vllm.lock.txt").write_text("")
-    shown = []
-    for words in (("--check",), (), ()):
-        run = stages.run("probe", hosts, *words, dgx_vllm_image_build_base=base)
+    lock = tmp_path / "dgx_vllm.lock.txt"
+    lock.write_text("")
+
+    def pinned(*words: str, **variables: Any) -> str:
+        run = stages.run("probe", hosts, *words, dgx_vllm_image_build_base=base, **variables)
         assert run.rc == 0, [run.failure(host) for host in hosts]
         texts = {host: found["msg"] for task, host, found in run.results() if task.endswith("Show")}
         assert texts["one"] == texts["two"]
-        shown.append(texts["one"])
-        assert bool((tmp_path / "dgx_vllm.lock.txt").read_text()) is (not words)
-    assert len(set(shown)) == 1
-    assert shown[0].endswith(f" {base}@{DIGEST}")
+        return texts["one"].split()[-1]
+
+    assert pinned("--check") == f"{base}@{DIGEST}"
+    assert lock.read_text() == ""
+    assert pinned() == pinned() == f"{base}@{DIGEST}"
     assert sum("/manifests/0.33.0" in path for _, path, _ in registry.seen) == 2, "the third run did not ask"
+    lock.write_text(lock.read_text().replace(DIGEST, LOCKED))
+    assert pinned() == f"{base}@{LOCKED}"
+    assert pinned(dgx_vllm_image_base_update=True) == f"{base}@{DIGEST}"
+    assert DIGEST in lock.read_text()
 
 
 @pytest.mark.parametrize(
