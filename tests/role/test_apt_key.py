@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.ansible_run import Run
 from helpers.stages import ROLE, Stages
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg here")
-CHECKED = 5
-"""Tasks of apt_repository.yml up to the refusal; those after it change this machine."""
+CHECKED = 6
+"""Tasks of apt_repository.yml up to the installed key; those after it change this machine."""
 Keys = tuple[dict[str, str], str, str]
 
 
@@ -43,6 +44,30 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return armoured, primary, subkey
 
 
+def run_tasks(place: Path, served: str | None, fingerprint: str) -> Run:
+    """The tasks on a node whose publisher serves this text as its key; None: it does not answer."""
+    stages = Stages(place, "common/packages")
+    tasks = yaml.safe_load((ROLE / "tasks/common/apt_repository.yml").read_text(encoding="utf-8"))[:CHECKED]
+    assert tasks[-1]["name"] == "Install the key"
+    (stages.tasks / "key.yml").write_text(json.dumps(tasks), encoding="utf-8")
+    if served is not None:
+        (place / "served").write_text(served, encoding="utf-8")
+    repository = {
+        "name": "repository", "key_url": f"file://{place}/served", "fingerprint": fingerprint, "variable": "toolkit",
+    }  # fmt: skip
+    keyring = str(place / "keyrings/key.gpg")
+    return stages.run("key", {"one": {}}, __dgx_vllm_repository=repository, __dgx_vllm_keyring=keyring)
+
+
+def fingerprints(keyring: Path) -> list[str]:
+    """Of the primary keys that apt finds: of a binary file, those of all its packets."""
+    assert not keyring.read_bytes().startswith(b"-----"), "apt looks for more blocks in a text"
+    words = ["gpg", "--batch", "--homedir", str(keyring.parent), "--show-keys", "--with-colons", str(keyring)]
+    lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    primary = [number for number, line in enumerate(lines) if line.startswith("pub:")]
+    return [lines[number + 1].split(":")[9] for number in primary]
+
+
 @pytest.mark.parametrize(
     ("users", "of_subkey", "taken"),
     [
@@ -55,16 +80,38 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 )
 def test_key(keys: Keys, users: list[str], of_subkey: bool, taken: bool, tmp_path: Path) -> None:
     armoured, primary, subkey = keys
-    stages = Stages(tmp_path, "common/packages")
-    tasks = yaml.safe_load((ROLE / "tasks/common/apt_repository.yml").read_text(encoding="utf-8"))[:CHECKED]
-    assert tasks[-1]["name"].startswith("Refuse")
-    (stages.tasks / "key.yml").write_text(json.dumps(tasks), encoding="utf-8")
-    (tmp_path / "served").write_text("".join(armoured[user] for user in users), encoding="utf-8")
-    keyring = tmp_path / "keyrings/key.asc"
-    repository = {
-        "key_url": f"file://{tmp_path}/served", "fingerprint": subkey if of_subkey else primary.lower(),
-        "variable": "toolkit",
-    }  # fmt: skip
-    run = stages.run("key", {"one": {}}, __dgx_vllm_repository=repository, __dgx_vllm_keyring=str(keyring))
-    assert keyring.exists() == taken
+    fingerprint = subkey if of_subkey else primary.lower()
+    run = run_tasks(tmp_path, "".join(armoured[user] for user in users), fingerprint)
+    keyring = tmp_path / "keyrings/key.gpg"
     assert ("or is not the only one there" in run.failure("one")) != taken
+    assert keyring.exists() == taken
+    if taken:
+        assert fingerprints(keyring) == [primary]
+
+
+@pytest.mark.parametrize(
+    "kind", ["CERTIFICATE NOTE", "PGP SIGNATURE", "PGP MESSAGE", "PGP PRIVATE KEY BLOCK", "X"]
+)
+def test_h2_apt_gets_no_key_that_gpg_did_not_read(keys: Keys, kind: str, tmp_path: Path) -> None:
+    armoured, primary, _ = keys
+    other = armoured["theirs"].replace("PGP PUBLIC KEY BLOCK", kind)
+    run_tasks(tmp_path, armoured["ours"] + other, primary)
+    keyring = tmp_path / "keyrings/key.gpg"
+    if keyring.exists():
+        assert fingerprints(keyring) == [primary]
+    elif kind == "CERTIFICATE NOTE":
+        pytest.fail("gpg skips such a block, and the publisher's key is there")
+
+
+@pytest.mark.parametrize("served", ["<html>Sign in to this network</html>", "", None, "cut"])
+def test_m16_the_key_in_use_stays_until_the_new_one_is_judged(
+    keys: Keys, served: str | None, tmp_path: Path
+) -> None:
+    armoured, primary, _ = keys
+    keyring = tmp_path / "keyrings/key.gpg"
+    keyring.parent.mkdir()
+    keyring.write_bytes(b"the good one")
+    run = run_tasks(tmp_path, armoured["ours"][:200] if served == "cut" else served, primary)
+    assert run.failure("one")
+    assert served is None or "check the address" in run.failure("one")
+    assert keyring.read_bytes() == b"the good one"
