@@ -11,7 +11,7 @@ USER = "planted-user"
 SECRETS = {
     "hf_token": "hf_plantedToken00000000000000000000",
     "registry_password": "planted registry+word/7",
-    "api_key": 'planted "api" key $7',
+    "api_key": 'planted-"api"-key-$7',
     "aws": "plantedAws/Secret+Key0123456789abcdefgh",
     "proxy": "planted-proxy-word",
     "plain": "planted plain value",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,11 @@ def test_m8_what_others_keep_in_docker_keeps_it(what: str, tmp_path: Path) -> No
 
 
 def test_m8_what_is_the_roles_does_not_keep_docker(tmp_path: Path) -> None:
-    docker = f'case "$1 $2" in "container ls") echo dgx-vllm r1 ;; "image ls"|"image inspect") echo {OURS} ;; esac\n'
+    inspected = json.dumps([{"Id": OURS}])
+    docker = (
+        'case "$1 $2" in "container ls") echo dgx-vllm r1 ;; '
+        f'"image ls") echo {OURS} ;; "image inspect") echo \'{inspected}\' ;; esac\n'
+    )
     stages, run = removal(tmp_path, docker, ledger={"packages": ["docker.io"], "images": [OURS]})
     assert run.rc == 0, run.failure("one")
     assert any("uninstall/packages" in call for call in stages.calls)

@@ -31,7 +31,9 @@ def load(root: Path, runner: Runner, rules: str, seconds: int) -> None:
     files.write(under(root, NEW), rules, MODE)
     checked = runner(["nft", "-c", "-f", str(under(root, NEW))])
     if checked.rc == MISSING:
-        raise FirewallError("nft is not installed; install nftables, or set dgx_vllm_firewall: false.")
+        raise FirewallError(
+            "nft is missing; install nftables, or set dgx_vllm_firewall: false and run again."
+        )
     if checked.rc != 0:
         raise FirewallError(
             f"nft refuses the rules, and nothing was loaded ({checked.complaint}); a kernel without nf_tables cannot "
@@ -65,7 +67,7 @@ def keep(root: Path, runner: Runner, unit: str) -> None:
         done = runner(["systemctl", *words])
         if done.rc != 0:
             raise FirewallError(
-                f"The rules are loaded, but `systemctl {' '.join(words)}` failed ({done.complaint}), so a boot may not "
+                f"The rules are loaded, but systemd refused {' '.join(words)} ({done.complaint}), so a boot may not "
                 "load them; fix what it says and run again."
             )
     files.write(under(root, table.LOADED), table.listing(runner) + "\n", MODE)

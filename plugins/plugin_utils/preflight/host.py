@@ -288,7 +288,8 @@ def container_name(check: Check, state: State, settings: Settings) -> Finding:
             f"docker container inspect {CONTAINER} gave no answer: {container['error']}",
             "see with docker ps that Docker answers, then run this again",
         )
-    if container.get("id") and not container.get("release"):
+    # Version 0.1 gave its containers no label: one beside our unit is ours.
+    if container.get("id") and not container.get("release") and not state["service"]["exists"]:
         return check.failed(
             CONTAINER,
             "a container that this role did not make has the name that the server's container needs",

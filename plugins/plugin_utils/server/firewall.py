@@ -17,14 +17,16 @@ CHOSEN = "32768-60999"
 
 
 def rules(planned: Mapping[str, Any], host: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of the template: `ssh`, `peers`, `ports`, `rails`, `chosen` and `api` ({} if nothing guards it).
+    """The variables of the template, of which `api` is {} if nothing guards it.
 
-    `planned` is the plan; `settings` has `ssh_port`, `host`, `api_from`.
+    `planned` is the plan; `settings` has `ssh_port`, `host`, `api_from`, `readers`.
     """
     row = planned["hosts"][host]
     return {
         "ssh": sorted({22, int(settings["ssh_port"])}),
         "peers": _peers(planned, row),
+        "readers": _networks(settings["readers"], 4),
+        "watch_port": row["watch_port"],
         "ports": _ports(row),
         "rails": list(row["addresses"]),
         "chosen": CHOSEN,
@@ -72,13 +74,18 @@ def _family(one: Any) -> str:
 
 def _matches(sources: Iterable[str]) -> list[str]:
     """One match per family; nft has no set that holds a whole family or two networks that overlap."""
-    networks = [ipaddress.ip_network(str(source), strict=False) for source in sources]
     matches = []
     for version, family in ((4, "ip"), (6, "ip6")):
-        own: list[Any] = [network for network in networks if network.version == version]
-        merged = [*ipaddress.collapse_addresses(own)]
-        if any(network.prefixlen == 0 for network in merged):
+        merged = _networks(sources, version)
+        if any(network.endswith("/0") for network in merged):
             matches.append(f"meta nfproto ipv{version}")
         elif merged:
-            matches.append(f"{family} saddr {{ {', '.join(map(str, merged))} }}")
+            matches.append(f"{family} saddr {{ {', '.join(merged)} }}")
     return matches
+
+
+def _networks(sources: Iterable[str], version: int) -> list[str]:
+    """The networks of one version, none inside another."""
+    networks = [ipaddress.ip_network(str(source), strict=False) for source in sources]
+    own: list[Any] = [network for network in networks if network.version == version]
+    return [str(network) for network in ipaddress.collapse_addresses(own)]

@@ -70,7 +70,7 @@ def test_until_they_are_kept_a_boot_has_the_former_rules(node: Node) -> None:
 @pytest.mark.parametrize(
     ("command", "done", "sentence"),
     [
-        ("nft -c", Completed(MISSING, "", ""), "nft is not installed; install nftables"),
+        ("nft -c", Completed(MISSING, "", ""), "nft is missing; install nftables"),
         (
             "nft -c",
             Completed(1, "", "syntax error"),

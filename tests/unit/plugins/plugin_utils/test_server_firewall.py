@@ -16,7 +16,9 @@ NETWORKS = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]
 def wall(fleet: dict[str, Any], name: str, **more: Any) -> dict[str, Any]:
     planned = plan(fleet)
     assert planned["mistakes"] == []
-    return rules(planned, name, {"ssh_port": "22", "host": "0.0.0.0", "api_from": NETWORKS, **more})
+    return rules(
+        planned, name, {"ssh_port": "22", "host": "0.0.0.0", "api_from": NETWORKS, "readers": [], **more}
+    )
 
 
 def test_m12_only_the_head_has_the_port_of_the_store() -> None:
@@ -77,3 +79,9 @@ def test_a_worker_has_no_api() -> None:
 
 def test_ssh_is_let_through_before_anything_is_judged() -> None:
     assert wall(hosts(1), "spark1", ssh_port="2222")["ssh"] == [22, 2222]
+
+
+def test_readers_of_the_watch_are_let_in() -> None:
+    found = wall(hosts(2), "spark1", readers=["192.0.2.7", "192.0.2.0/28", "203.0.113.9"])
+    assert found["readers"] == ["192.0.2.0/28", "203.0.113.9/32"]
+    assert str(found["watch_port"]) in found["ports"]
