@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from helpers.ansible_run import Run
+from helpers.releases import node
 from helpers.stages import ROLE, Stages
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg here")
@@ -165,3 +166,42 @@ def test_h2_apt_itself_takes_the_publishers_repository_only(
     note = armoured["theirs"].replace("PGP PUBLIC KEY BLOCK", "CERTIFICATE NOTE")
     assert run_tasks(tmp_path, armoured["ours"] + note, primary).rc == 0
     assert ("99.0-1" in offered(tmp_path, home, user, tmp_path / "keyrings/key.gpg")) == (user == "ours")
+
+
+@pytest.mark.parametrize(("had", "asked"), [("ours", False), ("theirs", True), (None, True)])
+def test_h2_the_key_file_of_an_earlier_version_is_replaced(
+    keys: Keys, had: str | None, asked: bool, tmp_path: Path
+) -> None:
+    """On a node that has the toolkit, where nothing is installed; without the network if the file has the key."""
+    armoured, primary, _ = keys
+    stages = Stages(tmp_path, "common/packages", "common/state")
+    path = stages.tasks / "common/apt_repository.yml"
+    path.write_text(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))[:CHECKED]), encoding="utf-8")
+    keyring = tmp_path / "keyrings/key.gpg"
+    keyring.parent.mkdir()
+    note = armoured["theirs"].replace("PGP PUBLIC KEY BLOCK", "CERTIFICATE NOTE")
+    if had:
+        keyring.with_suffix(".asc").write_text(armoured[had] + note, encoding="utf-8")
+    (tmp_path / "served").write_text(armoured["ours"], encoding="utf-8")
+    state = node(
+        apt=[{"file": "/x", "uri": "https://x", "suite": "/", "signed_by": f"{tmp_path}/keyrings/key.asc"}]
+    )
+    main = yaml.safe_load((stages.tasks / "runtime/main.yml").read_text(encoding="utf-8"))
+    (stages.tasks / "moved.yml").write_text(json.dumps(main[:1]), encoding="utf-8")
+    url = f"file://{tmp_path}/served" if asked else "http://127.0.0.1:9/key"
+    run = stages.run(
+        "moved", {"one": state}, "-e", json.dumps({"__dgx_vllm_toolkit_keyring": str(keyring)}),
+        dgx_vllm_toolkit_repo_key_url=url, dgx_vllm_toolkit_repo_key_fingerprint=primary,
+    )  # fmt: skip
+    assert run.rc == 0, run.failure("one")
+    assert fingerprints(keyring) == [primary]
+    assert stages.calls == (["one common/packages"] if asked else [])
+
+
+def test_h2_a_key_that_is_a_keyring_already_is_left_alone(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, "common/apt_repository")
+    main = yaml.safe_load((stages.tasks / "runtime/main.yml").read_text(encoding="utf-8"))
+    (stages.tasks / "moved.yml").write_text(json.dumps(main[:1]), encoding="utf-8")
+    of_others = {"file": "/x", "uri": "https://x", "suite": "/", "signed_by": "/usr/share/keyrings/their.asc"}
+    run = stages.run("moved", {"one": node(apt=[of_others])})
+    assert (run.rc, stages.calls) == (0, [])
