@@ -159,7 +159,7 @@ state:
       type: dict
       returned: always
     daemon_json:
-      description: Docker's configuration file as V(exists), V(error), V(content).
+      description: Docker's configuration file as V(exists), V(error), V(content), V(mode).
       type: dict
       returned: always
     registry_login:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from moe_config.name import file_name
+from packaging.requirements import Requirement
 from sm121_patch import PATCH_VERSION
 from sm121_patch.layouts import HELPER_FILE
 
@@ -304,3 +306,33 @@ def test_the_build_context_has_all_that_its_programs_import(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def _pins(name: str) -> dict[str, list[str]]:
+    """Name of a locked package: its version, then its hashes."""
+    lines = (IMAGE / "locks" / name).read_text().splitlines()
+    split = [line.partition("==") for line in lines if not line.startswith("#")]
+    return {package: words.split() for package, _, words in split}
+
+
+def test_l9_the_tools_of_source_mode_are_locked() -> None:
+    locked, tools = _pins("vllm.txt"), _pins("build.txt")
+    for name, (_, *hashes) in tools.items():
+        assert hashes and all(word.startswith("--hash=sha256:") for word in hashes), name
+        assert name not in locked, f"{name} has two versions"
+    assert len(tools["cmake"]) == 3, "a wheel for each machine"
+    wanted = [line for line in (IMAGE / "locks/build.in").read_text().splitlines() if line[0] != "#"]
+    for requirement in map(Requirement, wanted):
+        version = {**locked, **tools}[requirement.name][0]
+        assert requirement.specifier.contains(version), f"{requirement} and {version}"
+
+
+@pytest.mark.parametrize(
+    "path", ["files/image/Dockerfile.source", "files/image/install_vllm.sh", "scripts/collections"]
+)
+def test_l9_pip_takes_nothing_from_an_index_without_a_hash(path: str) -> None:
+    text = (IMAGE.parents[1] / path).read_text().replace("\\\n", " ")
+    calls = [
+        call for call in re.findall(r"pip (?:install|download) [^\n&|]*", text) if "/opt/source" not in call
+    ]
+    assert calls and all("--require-hashes" in call for call in calls), calls

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from helpers.releases import node
 from helpers.stages import Stages
@@ -32,6 +33,29 @@ def test_packages_that_others_installed_meanwhile_are_not_the_roles(tmp_path: Pa
     stages.run("probe", {"one": node()})
     ledger = json.loads(stages.node("one", "lib/state/ledger.json").read_text())
     assert ledger["packages"] == ["docker.io"]
+
+
+def test_l10_a_version_that_the_role_replaced_is_noted_and_said(tmp_path: Path) -> None:
+    """No package is new, so that nothing else would be noted."""
+    stages = Stages(tmp_path, "common/state", "common/validate")
+    stages.tool("dpkg-query", "echo base-files; echo libnvidia-container1\n")
+    done = {
+        "changed": True,
+        "stdout": "Unpacking libnvidia-container1:arm64 (1.17.0-1) over (1.18.0-1) ...\n",
+    }
+    tasks = yaml.safe_load((stages.tasks / "common/packages.yml").read_text())
+    tasks[1]["block"] = [{"ansible.builtin.set_fact": {"__dgx_vllm_packages_installed": done}}]
+    (stages.tasks / "common/packages.yml").write_text(json.dumps(tasks), encoding="utf-8")
+    asked = ["libnvidia-container1=1.17.0-1"]
+    run = stages.run("common/packages", {"one": node()}, __dgx_vllm_packages=asked)
+    assert run.rc == 0, run.failure("one")
+    ledger = json.loads(stages.node("one", "lib/state/ledger.json").read_text())
+    assert ledger == {"packages": [], "versions": ["libnvidia-container1=1.18.0-1"]}
+    absent = {"service": ABSENT, "watch": ABSENT, "daemon_json": ABSENT, "releases": {}}
+    run = stages.run("uninstall", {"one": node(**absent, ledger=ledger)}, dgx_vllm_model="org/m")
+    assert run.rc == 0, run.failure("one")
+    said = "".join(str(result.get("msg", "")) for _, _, result in run.results())
+    assert "apt-get install --allow-downgrades libnvidia-container1=1.18.0-1" in said
 
 
 @pytest.mark.parametrize("needed", [True, False])

@@ -230,3 +230,17 @@ def test_m8_an_image_that_stays_is_a_failure(fails: str, sentence: str, tmp_path
     docker += f'if [ $2 = {fails} ]; then echo "conflict: cannot be forced" >&2; fi; [ $2 = none ]\n'
     _, run = removal(tmp_path, docker, ledger={"images": ["aa", OURS]})
     assert sentence in run.failure("one") and "cannot be forced" in run.failure("one")
+
+
+def test_l10_the_key_of_a_repository_goes_even_if_no_package_came_from_it(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, "common/validate", "common/state")
+    keyring = tmp_path / "keyrings/key.gpg"
+    keyring.parent.mkdir()
+    for path in (keyring, keyring.with_suffix(".asc"), keyring.with_name("theirs.gpg")):
+        path.touch()
+    absent = {"exists": False}
+    given = node(service=absent, watch=absent, daemon_json=absent, releases={}, ledger={})
+    place = json.dumps({"__dgx_vllm_toolkit_keyring": str(keyring)})
+    run = stages.run("uninstall", {"one": given}, "-e", place, dgx_vllm_model="org/m")
+    assert run.rc == 0, run.failure("one")
+    assert [path.name for path in keyring.parent.iterdir()] == ["theirs.gpg"]

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Rewrite vllm.txt and ray.txt: what wheel mode installs, each wheel pinned by hash for aarch64 and x86_64.
+"""Rewrite vllm.txt, ray.txt and build.txt: each wheel pinned by hash for aarch64 and x86_64.
 
     pip install uv && python3 files/image/locks/update.py
 
 Reads vllm.in (the requirements) and overrides.in (requirements of vLLM that the index cannot meet, each with its
-reason), then ray.in for what Ray needs beyond that; resolves both machines with `uv pip compile`, and keeps one hash
-per machine instead of the hashes of every wheel ever uploaded. Uses the index in UV_INDEX_URL, or PyPI.
+reason), then ray.in and build.in for what Ray and source mode's build need beyond that; resolves both machines with
+`uv pip compile`, and keeps one hash per machine instead of the hashes of every wheel ever uploaded. Uses the index in
+UV_INDEX_URL, or PyPI.
 """
 
 from __future__ import annotations
@@ -126,8 +127,10 @@ def lock(target: str, requirements: str, known: dict[str, str]) -> dict[str, str
 
 
 def main() -> int:
-    """vLLM first, then what Ray needs beyond it."""
-    lock("ray.txt", "ray.in", lock("vllm.txt", "vllm.in", {}))
+    """vLLM first, then what Ray and the build of its sources need beyond it."""
+    vllm = lock("vllm.txt", "vllm.in", {})
+    lock("ray.txt", "ray.in", vllm)
+    lock("build.txt", "build.in", vllm)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,15 @@ def container(runner: Runner, name: str) -> dict[str, Any]:
 
 
 def daemon_json(path: Path) -> dict[str, Any]:
-    """Docker's configuration file; `error` if it is there but is not one JSON object."""
+    """Docker's configuration file; `error` if it is there but is not one JSON object. `mode` as four octal digits."""
+    try:
+        mode = f"{stat.S_IMODE(path.stat().st_mode):04o}"
+    except OSError:
+        mode = None
+    return {**_settings(path), "mode": mode}
+
+
+def _settings(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -29,7 +29,7 @@ Remv containerd [1.6.20~ds1-1+deb12u3]
 
 
 def test_filters_are_offered() -> None:
-    assert set(packages.FilterModule().filters()) == {"beyond_ledger", "own_packages"}
+    assert set(packages.FilterModule().filters()) == {"beyond_ledger", "own_packages", "replaced_versions"}
 
 
 def test_what_others_installed_meanwhile_is_theirs() -> None:
@@ -60,3 +60,24 @@ def test_an_upgrade_brings_nothing_new() -> None:
 def test_what_the_removal_would_take_along_is_named() -> None:
     assert packages.beyond_ledger(SIMULATED, ["containerd", "docker.io"]) == ["nvidia-container-toolkit"]
     assert packages.beyond_ledger(SIMULATED, ["containerd", "docker.io", "nvidia-container-toolkit"]) == []
+
+
+DOWNGRADE = """dpkg: warning: downgrading libnvidia-container1:arm64 from 1.18.0-1 to 1.17.0-1
+Preparing to unpack .../libnvidia-container1_1.17.0-1_arm64.deb ...
+Unpacking libnvidia-container1:arm64 (1.17.0-1) over (1.18.0-1) ...
+Unpacking nvidia-container-toolkit (1.17.0-1) over (1:1.18.0~rc1-1) ...
+Unpacking again (1.0) over (1.0) ...
+Unpacking fresh (1.0) ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "replaced"),
+    [
+        ([], ["libnvidia-container1=1.18.0-1", "nvidia-container-toolkit=1:1.18.0~rc1-1"]),
+        (["nvidia-container-toolkit", "libnvidia-container1=1.16.0-1"], []),
+    ],
+)
+def test_l10_the_version_before_the_role_is_noted(known: list[str], replaced: list[str]) -> None:
+    assert packages.replaced_versions({"failed": True, "stdout": DOWNGRADE}, known) == replaced
+    assert packages.replaced_versions({}, known) == []

@@ -148,7 +148,14 @@ def test_daemon_json(write, text, error, content):
 
 
 def test_no_daemon_json(tmp_path):
-    assert docker_cli.daemon_json(tmp_path / "daemon.json") == {"exists": False, "error": None, "content": {}}
+    found = docker_cli.daemon_json(tmp_path / "daemon.json")
+    assert found == {"exists": False, "error": None, "content": {}, "mode": None}
+
+
+def test_l10_the_mode_of_daemon_json(write):
+    path = write("/etc/docker/daemon.json", "{}")
+    path.chmod(0o600)
+    assert docker_cli.daemon_json(path)["mode"] == "0600"
 
 
 @pytest.mark.parametrize(
