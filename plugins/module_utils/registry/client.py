@@ -172,7 +172,9 @@ class Registry:
         try:
             answer = json.loads(body)
             token = answer.get("token") or answer["access_token"]
-        except (ValueError, KeyError, AttributeError) as error:
+            if not (isinstance(token, str) and token.isascii() and token.isprintable()):
+                raise ValueError("a token that no header can carry")
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"The token server {realm} of {self.host} gave no token; ask its operator."
             ) from error
@@ -240,7 +242,7 @@ class Registry:
         try:
             status, _, body = self._send(url, "GET", self._authorization)
             tags = [str(tag) for tag in (json.loads(body).get("tags") or [])] if status == 200 else []
-        except (RegistryError, ValueError, AttributeError):
+        except (RegistryError, ValueError, RecursionError, TypeError, AttributeError):
             tags = []
         if not tags:
             return "check the repository's name and the tag or digest"
