@@ -210,6 +210,16 @@ def test_answers_and_files_that_are_nested_too_deeply(tmp_path: Path) -> None:
         doctor.read_file(tuned)
 
 
+@pytest.mark.parametrize(
+    "realm", ["https://[r/t", "https://[r]/t", "https://127.0.0.1:9/\xe9", f"https://{'a' * 64}.test/t"]
+)
+def test_a_login_that_is_sent_to_no_url(realm: str) -> None:
+    registry = client.Registry(reference.parse("r.example.com/a:b"), timeout=1.0)
+    with pytest.raises(client.RegistryError) as caught:
+        registry._log_in(f'Bearer realm="{realm}"')
+    assert "\n" not in str(caught.value)
+
+
 METRICS = (
     'vllm:num_requests_running{engine="0"} 1.0\nvllm:generation_tokens_total{engine="0"} 12\n'
     'vllm:kv_cache_usage_perc{engine="0"} 0.5\n'

@@ -153,7 +153,12 @@ class Registry:
         if scheme == "basic":
             return f"Basic {self._basic}" if self._basic else ""
         realm = parameters.get("realm", "")
-        target = urlsplit(realm)
+        try:
+            target = urlsplit(realm)
+        except ValueError as error:
+            raise RegistryError(
+                f"{self.host} sends logins to {realm!r}, which is not a URL; ask its operator."
+            ) from error
         if scheme != "bearer" or target.scheme not in ("http", "https"):
             raise RegistryError(
                 f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not support."
@@ -193,7 +198,7 @@ class Registry:
 
         try:
             return within(self._timeout, ask)
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, UnicodeError) as error:
             raise RegistryError(self._unreachable(urlsplit(url).netloc, error)) from error
 
     def _unreachable(self, where: str, error: Exception) -> str:
