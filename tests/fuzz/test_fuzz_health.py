@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.command import Completed
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.facts import Wanted
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.http import Reply
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.log import mask, read_log, split_runs
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Node
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.node import Node, unit_of
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.read import read_full, read_probe
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.health.result import (
     evidence,
@@ -112,6 +113,18 @@ def test_every_answer_of_a_node_becomes_findings(world: dict[str, Any]) -> None:
         assert all(row["status"] in ("pass", "warn", "fail", "skip") for row in result["checks"])
         json.dumps(evidence(reading, wanted))
         json.dumps(probe_result(read_probe(wanted, node, http), wanted))
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "18446744073709551616", "²", "1.2."])
+def test_a_number_of_the_unit_that_systemd_cannot_have_is_zero(number: str) -> None:
+    names = (
+        "ExecMainStartTimestampMonotonic",
+        "InactiveExitTimestampMonotonic",
+        "NRestarts",
+        "ExecMainStatus",
+        "Job",
+    )
+    assert unit_of(dict.fromkeys(names, number), 10.0) == unit_of({}, 10.0)
 
 
 @fuzz("watch's report and container, whole documents", VALUES, VALUES)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import hub, selection, weights
+import pytest
+from ansible_collections.dgx_vllm.spark.plugins.module_utils.model import folder, hub, selection, weights
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.cache import Cache
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.model.names import is_commit, is_file_name
 from ansible_collections.dgx_vllm.spark.plugins.module_utils.registry import client, reference
 from hypothesis import strategies as st
-from moe_config import ConfigError, quant
+from moe_config import ConfigError, doctor, quant
 from moe_config.model import load
 from replica_watch.system import read_metrics
 
@@ -155,6 +156,7 @@ def test_a_registry_gives_a_digest_or_a_sentence(
     token: Any, digest: str, manifest: str, header: str, status: int
 ) -> None:
     def send(_self: Any, url: str, method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
+        assert authorization.isascii() and authorization.isprintable()
         if "/v2/" not in url:
             return 200, {}, json.dumps(token).encode()
         if "tags/list" in url:
@@ -170,6 +172,52 @@ def test_a_registry_gives_a_digest_or_a_sentence(
             assert str(error).strip()
         else:
             assert reference.is_digest(found)
+
+
+def answering(body: str) -> Any:
+    """A registry that asks for a token and lists tags, with `body` as the answer to both."""
+
+    def send(_self: Any, url: str, _method: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
+        if "/v2/" not in url or "tags/list" in url:
+            return 200, {}, body.encode()
+        return (404 if authorization else 401), {"www-authenticate": 'Bearer realm="https://r/t"'}, b""
+
+    return patch.object(client.Registry, "_send", send)
+
+
+@pytest.mark.parametrize("token", [7, True, ["t"], "a\nX-More: b", "\ud800", "é"])
+def test_a_token_that_no_header_can_carry_is_none(token: Any) -> None:
+    with answering(json.dumps({"token": token})), pytest.raises(client.RegistryError, match="gave no token"):
+        client.Registry(reference.parse("r.example.com/a:b")).digest()
+
+
+@pytest.mark.parametrize("tags", [True, 7, {"a": 1}])
+def test_tags_that_are_no_list_are_not_named(tags: Any) -> None:
+    body = json.dumps({"token": "t", "tags": tags})
+    with answering(body), pytest.raises(client.RegistryError, match=r"has no r\.example\.com/a:b"):
+        client.Registry(reference.parse("r.example.com/a:b")).digest()
+
+
+def test_answers_and_files_that_are_nested_too_deeply(tmp_path: Path) -> None:
+    deep = "[" * 100_000
+    with answering(deep), pytest.raises(client.RegistryError, match="gave no token"):
+        client.Registry(reference.parse("r.example.com/a:b")).digest()
+    (tmp_path / "config.json").write_text(deep)
+    assert folder.heads(tmp_path) is None
+    tuned = tmp_path / "E=8,N=512,device_name=NVIDIA_GB10.json"
+    tuned.write_text(deep)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        doctor.read_file(tuned)
+
+
+@pytest.mark.parametrize(
+    "realm", ["https://[r/t", "https://[r]/t", "https://127.0.0.1:9/\xe9", f"https://{'a' * 64}.test/t"]
+)
+def test_a_login_that_is_sent_to_no_url(realm: str) -> None:
+    registry = client.Registry(reference.parse("r.example.com/a:b"), timeout=1.0)
+    with pytest.raises(client.RegistryError) as caught:
+        registry._log_in(f'Bearer realm="{realm}"')
+    assert "\n" not in str(caught.value)
 
 
 METRICS = (

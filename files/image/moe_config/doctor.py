@@ -67,7 +67,7 @@ def read_file(path: Path) -> tuple[list[Entry], list[str]]:
     shape = shape_of_name(path.name)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): give a JSON file.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is not a JSON object: write batch sizes as its keys.")

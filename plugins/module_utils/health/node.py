@@ -209,7 +209,9 @@ def failed_run(runs: Sequence[tuple[str, list[str]]], unit: Unit) -> list[str]:
 
 
 def _number(text: str | None) -> int:
+    """A property of systemd, whose numbers have 64 bits; 0 for anything else."""
     try:
-        return int(text or "0")
+        number = int(text or "0")
     except ValueError:
         return 0
+    return number if abs(number) < 2**64 else 0

@@ -56,7 +56,7 @@ def heads(folder: Path) -> int | None:
     for name, key in ((CONFIGS[0], "num_attention_heads"), (CONFIGS[1], "n_heads")):
         try:
             content = json.loads((folder / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         parts = [content]
         if isinstance(content, dict):

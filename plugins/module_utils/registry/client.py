@@ -153,7 +153,12 @@ class Registry:
         if scheme == "basic":
             return f"Basic {self._basic}" if self._basic else ""
         realm = parameters.get("realm", "")
-        target = urlsplit(realm)
+        try:
+            target = urlsplit(realm)
+        except ValueError as error:
+            raise RegistryError(
+                f"{self.host} sends logins to {realm!r}, which is not a URL; ask its operator."
+            ) from error
         if scheme != "bearer" or target.scheme not in ("http", "https"):
             raise RegistryError(
                 f"{self.host} asks for the login scheme {scheme or 'none'}, which Docker does not support."
@@ -172,7 +177,9 @@ class Registry:
         try:
             answer = json.loads(body)
             token = answer.get("token") or answer["access_token"]
-        except (ValueError, KeyError, AttributeError) as error:
+            if not (isinstance(token, str) and token.isascii() and token.isprintable()):
+                raise ValueError("a token that no header can carry")
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"The token server {realm} of {self.host} gave no token; ask its operator."
             ) from error
@@ -191,7 +198,7 @@ class Registry:
 
         try:
             return within(self._timeout, ask)
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, UnicodeError) as error:
             raise RegistryError(self._unreachable(urlsplit(url).netloc, error)) from error
 
     def _unreachable(self, where: str, error: Exception) -> str:
@@ -240,7 +247,7 @@ class Registry:
         try:
             status, _, body = self._send(url, "GET", self._authorization)
             tags = [str(tag) for tag in (json.loads(body).get("tags") or [])] if status == 200 else []
-        except (RegistryError, ValueError, AttributeError):
+        except (RegistryError, ValueError, RecursionError, TypeError, AttributeError):
             tags = []
         if not tags:
             return "check the repository's name and the tag or digest"
