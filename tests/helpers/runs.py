@@ -150,6 +150,8 @@ class Node:
             active = {"rebooted": "activating", "again": "active", "serving": "active"}.get(
                 self.stage, "inactive"
             )
+            # A unit whose container cannot have its name is not active.
+            active = "activating" if self.taken else active
             loaded = "loaded" if self.complete else "not-found"
             return Completed(0, f"LoadState={loaded}\nActiveState={active}\nUnitFileState=enabled\n", "")
         if words[0] == "ss" and "-Hltnp" in words:

@@ -33,7 +33,7 @@ def service(root: Path, runner: Runner, unit: str) -> dict[str, Any]:
     load_state = shown.get("LoadState", "unknown")
     restarts = shown.get("NRestarts", "0")
     if not error and "LoadState" not in shown:
-        error = "systemctl named no LoadState"
+        error = "systemctl show gave an answer without LoadState"
     return {
         "error": error or None,
         "exists": load_state not in ("not-found", "unknown"),

@@ -288,8 +288,9 @@ def container_name(check: Check, state: State, settings: Settings) -> Finding:
             f"docker container inspect {CONTAINER} gave no answer: {container['error']}",
             "see with docker ps that Docker answers, then run this again",
         )
-    # Version 0.1 gave its containers no label: one beside our unit is ours.
-    if container.get("id") and not container.get("release") and not state["service"]["exists"]:
+    # Version 0.1 gave its containers no label: that of our unit while it runs is ours.
+    serving = (state.get("service") or {}).get("active_state") == "active"
+    if container.get("id") and not container.get("release") and not serving:
         return check.failed(
             CONTAINER,
             "a container that this role did not make has the name that the server's container needs",

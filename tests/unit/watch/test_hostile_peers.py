@@ -116,7 +116,7 @@ def test_a_server_that_drips_has_one_deadline_for_all() -> None:
     def drip() -> None:
         connection, _ = server.accept()
         with connection:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n")
             while not stop.wait(0.1):
                 try:
                     connection.sendall(b" ")
@@ -127,6 +127,10 @@ def test_a_server_that_drips_has_one_deadline_for_all() -> None:
     begin = time.monotonic()
     with server:
         assert request("127.0.0.1", server.getsockname()[1], "GET", "/metrics", 1.0) == (0, "")
+    end = time.monotonic() + 30
+    while any(thread.name == "exchange" for thread in threading.enumerate()):
+        assert time.monotonic() < end, "the question waits on, with its thread and its connection"
+        time.sleep(0.05)
     stop.set()
     assert time.monotonic() - begin < 60
 

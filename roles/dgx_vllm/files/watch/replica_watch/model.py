@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Protocol
@@ -171,6 +170,8 @@ class Report:
 
 MOST = 10**9
 """More than any count of common starts, and than any list or text of a watch."""
+LATEST = 1e12
+"""Seconds: more than any moment or length of time, and less than what float() cannot hold."""
 LONGEST = {"host": 255, "phase": 40, "run": 64, "reason": 1000}
 
 
@@ -182,7 +183,7 @@ def _text(data: Mapping[str, Any], name: str, default: Optional[str] = None) -> 
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LATEST:
         raise ValueError(f"a time of a watch is {str(value)[:40]!r}")
     return float(value)
 

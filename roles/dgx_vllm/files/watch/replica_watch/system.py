@@ -128,11 +128,14 @@ def exchange(
         address, port, timeout=timeout, source_address=(source, 0) if source else None
     )
     found: list[Answer] = []
+    # http.client forgets the socket of an answer that ends with the connection, while it still reads from it.
+    open_sockets: list[socket.socket] = []
     late = threading.Event()
 
     def work() -> None:
         try:
             connection.connect()
+            open_sockets.append(connection.sock)
             if late.is_set():
                 return
             connection.request(method, path, payload, {"Connection": "close", **headers})
@@ -154,8 +157,8 @@ def exchange(
     if found:
         return found[0]
     late.set()
-    if connection.sock is not None:
-        shut(connection.sock)
+    for one in open_sockets:
+        shut(one)
     return SILENCE
 
 

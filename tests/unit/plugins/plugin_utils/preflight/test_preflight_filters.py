@@ -41,8 +41,8 @@ def test_a_passing_fleet_is_one_line_a_host(node, settings):
     rows = preflight(node, settings)
     assert preflight_table({"spark1": rows, "spark2": rows}).splitlines() == [
         "HOST    CHECK  STATUS  FOUND",
-        "spark1  all    PASS    22 pass",
-        "spark2  all    PASS    22 pass",
+        "spark1  all    PASS    24 pass",
+        "spark2  all    PASS    24 pass",
     ]
 
 
@@ -50,7 +50,7 @@ def test_findings_follow_with_reason_and_remedy_failures_last(node, settings):
     node["arch"] = "x86_64"
     node["time"]["synchronized"] = False
     lines = preflight_table({"spark1": preflight(node, settings)}).splitlines()
-    assert lines[1].split() == ["spark1", "all", "FAIL", "20", "pass,", "1", "warn,", "1", "fail"]
+    assert lines[1].split() == ["spark1", "all", "FAIL", "22", "pass,", "1", "warn,", "1", "fail"]
     assert lines[2].split()[:3] == ["spark1", "time_sync", "WARN"]
     assert lines[5].split()[:4] == ["spark1", "architecture", "FAIL", "x86_64"]
     assert "a GB10 is aarch64" in lines[6]
