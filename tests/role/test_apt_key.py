@@ -58,7 +58,7 @@ def keys(home: Path) -> Keys:
     )
 
 
-def run_tasks(place: Path, served: str | None, fingerprint: str) -> Run:
+def run_tasks(place: Path, served: str | None, fingerprint: str, *words: str) -> Run:
     """The tasks on a node whose publisher serves this text as its key; None: it does not answer."""
     stages = Stages(place, "common/packages")
     tasks = yaml.safe_load((ROLE / "tasks/common/apt_repository.yml").read_text(encoding="utf-8"))[:CHECKED]
@@ -70,7 +70,9 @@ def run_tasks(place: Path, served: str | None, fingerprint: str) -> Run:
         "name": "repository", "key_url": f"file://{place}/served", "fingerprint": fingerprint, "variable": "toolkit",
     }  # fmt: skip
     keyring = str(place / "keyrings/key.gpg")
-    return stages.run("key", {"one": {}}, __dgx_vllm_repository=repository, __dgx_vllm_keyring=keyring)
+    return stages.run(
+        "key", {"one": {}}, *words, __dgx_vllm_repository=repository, __dgx_vllm_keyring=keyring
+    )
 
 
 def fingerprints(keyring: Path) -> list[str]:
@@ -205,3 +207,11 @@ def test_h2_a_key_that_is_a_keyring_already_is_left_alone(tmp_path: Path) -> Non
     of_others = {"file": "/x", "uri": "https://x", "suite": "/", "signed_by": "/usr/share/keyrings/their.asc"}
     run = stages.run("moved", {"one": node(apt=[of_others])})
     assert (run.rc, stages.calls) == (0, [])
+
+
+def test_a_check_of_a_fresh_node_fetches_nothing(keys: Keys, tmp_path: Path) -> None:
+    """Where no folder for the key exists yet."""
+    armoured, primary, _ = keys
+    run = run_tasks(tmp_path, armoured["ours"], primary, "--check")
+    assert run.rc == 0, run.failure("one")
+    assert not (tmp_path / "keyrings").exists()
