@@ -277,5 +277,6 @@ def test_nothing_it_runs_changes_the_node(tmp_path, runner):
 @pytest.mark.parametrize(("rc", "stderr"), [(124, "systemctl gave no answer within 60 s"), (0, "")])
 def test_m2_a_silent_systemctl_is_not_an_absent_unit(tmp_path, runner, rc, stderr):
     runner.on("systemctl", stderr=stderr, rc=rc)
-    assert service.service(tmp_path, runner, UNIT)["error"] == (stderr or "systemctl named no LoadState")
+    error = service.service(tmp_path, runner, UNIT)["error"]
+    assert error == (stderr or "systemctl show gave an answer without LoadState")
     assert service.watch(tmp_path, runner, "w.service", tmp_path)["error"]
